@@ -1,0 +1,53 @@
+# drover. `make help` lists what there is to make.
+
+GO      ?= go
+TESTBED := $(or $(DROVER_TESTBED),$(CURDIR)/.testbed)
+STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w'
+LINT    := v2.15.0
+
+# A test's tier follows from what it needs: testenv/vm virtual machines, packages whose tests use the test bed (and the test bed
+# itself) root and test hosts, all others nothing.
+tests = $(GO) list -f '{{.ImportPath}} {{.ImportPath}},{{join .TestImports ","}},{{join .XTestImports ","}}' ./...
+hosts = $(shell $(tests) | grep 'drover/testenv' | cut -d' ' -f1 | grep -v /testenv/vm)
+unit  = $(shell $(tests) | grep -v 'drover/testenv' | cut -d' ' -f1)
+
+.PHONY: help build testbed test test-unit test-hosts test-vm bench demo lint clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+build: ## bin/drover and the victims in bin/victims, static
+	$(STATIC) -o bin/drover ./cmd/drover
+	$(STATIC) -o bin/victims/ ./testenv/victims/...
+
+testbed: ## the root file system of the test hosts, once, under .testbed (needs root and Debian)
+	$(GO) run ./testenv/testbed build
+
+test: test-unit test-hosts ## every tier that a build machine has time for
+	@echo "ran the tiers: unit (with sim), hosts. Not run: vm (make test-vm)"
+
+test-unit: ## tests that run anywhere, with the race detector; the simulator is among them
+	$(GO) test -race -timeout 10m $(unit)
+
+test-hosts: testbed ## real CRIU on real hosts: namespaces on this machine (needs root)
+	$(GO) test -p 1 -timeout 30m $(hosts)
+
+test-vm: testbed ## kernels with soft-dirty, in virtual machines (needs root)
+	$(GO) test -p 1 -timeout 30m ./testenv/vm/...
+
+bench: testbed ## the figures that the documents state, measured here
+	$(GO) test -p 1 -timeout 60m -run '^$$' -bench . -benchtime 1x ./testenv/...
+
+demo: testbed ## a redis moves between three hosts while a client counts
+	$(GO) run ./testenv/demo
+
+lint: $(TESTBED)/bin/golangci-lint-$(LINT) ## golangci-lint, built from source once
+	$< run ./...
+
+$(TESTBED)/bin/golangci-lint-$(LINT):
+	mkdir -p $(@D)
+	GOBIN=$(@D) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT)
+	mv $(@D)/golangci-lint $@
+
+clean: ## remove what was built, the test bed included
+	rm -rf bin $(TESTBED)
