@@ -1,0 +1,57 @@
+package rpc
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"drover/internal/errs"
+)
+
+func serve(t *testing.T, mux *http.ServeMux) *http.Client {
+	t.Helper()
+	s := httptest.NewServer(mux)
+	t.Cleanup(s.Close)
+	return &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", s.Listener.Addr().String())
+	}}}
+}
+
+func TestErrorKeepsKindAndNextStepAcrossTheWire(t *testing.T) {
+	mux := http.NewServeMux()
+	Handle(mux, "POST /x", func(*http.Request, None) (None, error) {
+		return None{}, errs.New(errs.Refused, "port 6379 is taken on beta").WithNext("stop it")
+	})
+	err := Call(t.Context(), serve(t, mux), "POST", "/x", nil, nil)
+	if errs.KindOf(err) != errs.Refused || errs.NextOf(err) != "stop it" || err.Error() != "port 6379 is taken on beta" {
+		t.Errorf("got %v (%v, %q)", err, errs.KindOf(err), errs.NextOf(err))
+	}
+}
+
+func TestStreamEndsWithItsError(t *testing.T) {
+	mux := http.NewServeMux()
+	HandleStream(mux, "GET /s", func(_ *http.Request, _ None, send func(int) error) error {
+		for i := range 3 {
+			if err := send(i); err != nil {
+				return err
+			}
+		}
+		return errs.New(errs.Timeout, "too slow")
+	})
+	var got []int
+	err := Stream(t.Context(), serve(t, mux), "GET", "/s", nil, func(i int) error { got = append(got, i); return nil })
+	if len(got) != 3 || errs.KindOf(err) != errs.Timeout {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+func TestUnknownFieldsAreRefused(t *testing.T) {
+	mux := http.NewServeMux()
+	Handle(mux, "POST /x", func(*http.Request, struct{ A int }) (None, error) { return None{}, nil })
+	err := Call(t.Context(), serve(t, mux), "POST", "/x", map[string]int{"b": 1}, nil)
+	if errs.KindOf(err) != errs.Invalid {
+		t.Errorf("got %v", err)
+	}
+}
