@@ -1,0 +1,192 @@
+package criu
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/checkpoint-restore/go-criu/v8/rpc"
+	"golang.org/x/sys/unix"
+
+	"drover/engine"
+	"drover/internal/errs"
+	"drover/internal/migration"
+)
+
+const dumpLog = "dump.log"
+
+// Dump implements engine.Engine.
+func (e *Engine) Dump(ctx context.Context, req engine.DumpRequest) (engine.Hold, error) {
+	final := migration.Dead
+	if req.FinalState != "" {
+		var err error
+		if final, err = req.FinalState.Resolve(migration.OpSnapshotDump); err != nil {
+			return nil, err
+		}
+	}
+	if err := mayDump(req.Tree); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout(req.Timeout))
+	defer cancel()
+	s, err := start(e.path, req.Images, pagesFile(req.Pages)...)
+	if err != nil {
+		return nil, e.startFailed(err)
+	}
+	opts := options(req.Options, s.images, dumpLog)
+	opts.Pid = ptr(int32(req.Tree.Pid))
+	opts.LeaveRunning = ptr(final == migration.Running)
+	opts.LeaveStopped = ptr(final == migration.Stopped)
+	setParent(opts, req.Parent)
+	usePages(opts, req.Pages)
+
+	d := &dump{engine: e, s: s, tree: req.Tree, final: final, pages: req.Pages}
+	if err := d.toHold(ctx, opts, req.AtFreeze); err != nil {
+		return nil, err
+	}
+	h := newHold(s, req.Tree.Pid, engine.Stats{Frozen: time.Since(d.frozen)})
+	h.committed, h.aborted = d.commit, d.abort
+	return h, nil
+}
+
+// mayDump refuses what CRIU would only find out after ten seconds, or not name.
+func mayDump(t engine.Tree) error {
+	if _, err := os.Stat(fmt.Sprintf("/proc/%d", t.Pid)); err != nil || t.Pid <= 0 {
+		return errs.New(errs.NotFound, "dump pid %d: %w", t.Pid, engine.ErrGone).WithNext("see `drover show` for how it ended")
+	}
+	if t.Cgroup != "" && isFrozen(t.Cgroup) {
+		return errs.New(errs.Conflict, "dump pid %d: its cgroup is frozen: %w", t.Pid, engine.ErrBusy).WithNext("a migration or checkpoint holds it; see `drover show`")
+	}
+	return nil
+}
+
+func timeout(d time.Duration) time.Duration {
+	if d <= 0 {
+		return defaultTimeout
+	}
+	return d
+}
+
+// dump is one dump, from its request to its end.
+type dump struct {
+	engine *Engine
+	s      *swrk
+	tree   engine.Tree
+	final  migration.FinalState
+	pages  *os.File // CRIU's end of the page connection, nil if pages go into the images directory
+	runID  string   // names CRIU's lock table
+	frozen time.Time
+}
+
+// toHold brings the dump to its hold, or leaves the tree running.
+func (d *dump) toHold(ctx context.Context, opts *rpc.CriuOpts, atFreeze func(context.Context) error) error {
+	var refused error
+	resp, err := d.s.talk(ctx, &rpc.CriuReq{Type: rpc.CriuReqType_DUMP.Enum(), Opts: opts}, func(n *rpc.CriuNotify) (ok, hold bool) {
+		switch n.GetScript() {
+		case "query-ext-files": // sent in every dump, when all is frozen and the network locked and nothing has been read yet
+			d.frozen = time.Now()
+			if atFreeze != nil {
+				refused = atFreeze(ctx)
+			}
+			return refused == nil, false
+		case "post-dump":
+			return false, true
+		}
+		return true, false
+	})
+	d.runID = runID(d.s.images, dumpLog)
+	held := err == nil && resp.GetType() == rpc.CriuReqType_NOTIFY
+	switch {
+	case held && d.tree.Cgroup != "":
+		// from here on neither CRIU's death nor ours lets the tree run
+		if err = setFrozen(d.tree.Cgroup, true); err == nil {
+			return nil
+		}
+		_ = d.s.answer(false) // who cannot be told has ended, and that ends the dump too
+		err = errs.New(errs.Failed, "hold pid %d: %w", d.tree.Pid, err)
+	case held:
+		return nil
+	case refused != nil:
+		err = refused
+	default:
+		err = failure(fmt.Sprintf("dump pid %d", d.tree.Pid), d.s.images, dumpLog, resp, err)
+	}
+	return d.giveUp(err)
+}
+
+// undoTime is how long CRIU may take to undo a dump that failed or was given up.
+const undoTime = 5 * time.Second
+
+// giveUp ends a dump that failed with cause and leaves the tree running. CRIU undoes everything by itself if it gets the time,
+// also when the caller has run out of it: killed in the wrong moment, it would leave a process with the parasite's registers,
+// which dies of them (SIGSEGV). What else a killed CRIU leaves, release undoes.
+func (d *dump) giveUp(cause error) error {
+	defer d.s.kill()
+	if d.pages != nil { // a CRIU that waits for somebody to take its pages need not wait
+		_ = unix.Shutdown(int(d.pages.Fd()), unix.SHUT_RDWR) // it may be closed at the other end
+	}
+	if d.s.leave(undoTime) {
+		return cause
+	}
+	if d.tree.Cgroup != "" {
+		_ = setFrozen(d.tree.Cgroup, true) // so that no read of the program meets a socket in repair mode; release reports what fails
+	}
+	d.s.kill()
+	if err := release(d.tree, d.runID); err != nil {
+		d.engine.log.Error("a dump that failed could not be undone", "pid", d.tree.Pid, "error", err)
+		return errs.New(errs.KindOf(cause), "%w; undoing it failed too: %s", cause, err.Error()).WithNext("look at the tree: it may be frozen, or deaf to its connections")
+	}
+	return cause
+}
+
+// commit follows CRIU to the final state. The verdict stands: if CRIU dies on the way, drover goes the rest of it.
+func (d *dump) commit(ctx context.Context) (engine.Stats, error) {
+	stats := engine.Stats{}
+	resp, err := d.s.result(ctx, true)
+	if err == nil && resp.GetSuccess() {
+		stats = d.s.dumpStats()
+		d.s.close()
+	} else {
+		d.engine.log.Warn("CRIU did not carry the verdict out, which is done without it", "pid", d.tree.Pid, "final", d.final, "error", err)
+		d.s.kill()
+		if err := d.applyFinal(ctx); err != nil {
+			return stats, errs.New(errs.Failed, "leave pid %d %s: %w", d.tree.Pid, d.final, err)
+		}
+	}
+	stats.Frozen = time.Since(d.frozen)
+	if d.tree.Cgroup != "" { // an empty one too: what is put into a frozen cgroup stands
+		if err := setFrozen(d.tree.Cgroup, false); err != nil {
+			return stats, errs.New(errs.Failed, "leave pid %d %s: %w", d.tree.Pid, d.final, err)
+		}
+	}
+	return stats, nil
+}
+
+// applyFinal does what CRIU does at the end of a dump, on a tree that its cgroup keeps frozen.
+func (d *dump) applyFinal(ctx context.Context) error {
+	switch d.final {
+	case migration.Dead:
+		return d.engine.Kill(ctx, d.tree)
+	case migration.Stopped: // the network stays locked and sockets in repair mode, as CRIU would leave them
+		return signalAll(d.tree, unix.SIGSTOP, nil)
+	default:
+		return release(d.tree, d.runID)
+	}
+}
+
+// abort lets the tree run on.
+func (d *dump) abort(ctx context.Context) error {
+	if !d.s.ended() && d.s.answer(false) == nil {
+		// the result says "failed", as asked; only a conversation that breaks needs more
+		if _, err := d.s.result(ctx, false); err == nil {
+			d.s.close()
+			if d.tree.Cgroup == "" {
+				return nil
+			}
+			return setFrozen(d.tree.Cgroup, false)
+		}
+	}
+	d.s.kill()
+	return release(d.tree, d.runID)
+}

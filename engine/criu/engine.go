@@ -1,0 +1,200 @@
+package criu
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/checkpoint-restore/go-criu/v8/rpc"
+	"golang.org/x/sys/unix"
+
+	"drover/engine"
+	"drover/internal/errs"
+	"drover/internal/migration"
+)
+
+// defaultTimeout bounds a dump or restore up to its hold.
+const defaultTimeout = 60 * time.Second
+
+// Config says which CRIU to drive.
+type Config struct {
+	Path string       // of the criu program; "" looks for criu in PATH
+	Log  *slog.Logger // nil discards
+}
+
+// Engine drives CRIU. Its zero value is not usable; New makes one.
+type Engine struct {
+	path string
+	log  *slog.Logger
+}
+
+var _ engine.Engine = (*Engine)(nil)
+
+// New makes an engine. It starts nothing and looks at nothing; Probe says whether CRIU is there.
+func New(c Config) *Engine {
+	if c.Path == "" {
+		c.Path = "criu"
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Engine{path: c.Path, log: c.Log}
+}
+
+// PreDump implements engine.Engine.
+func (e *Engine) PreDump(ctx context.Context, req engine.PreDumpRequest) (engine.Stats, error) {
+	var none engine.Stats
+	if _, err := req.FinalState.Resolve(migration.OpPreDump); err != nil {
+		return none, err
+	}
+	if !softDirty() {
+		return none, errs.New(errs.Refused, "pre-dump of pid %d: %w", req.Tree.Pid, engine.ErrNoTracking).WithNext("use the hash tracker, which works on any kernel")
+	}
+	if err := mayDump(req.Tree); err != nil {
+		return none, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
+	defer cancel()
+	s, err := start(e.path, req.Images, pagesFile(req.Pages)...)
+	if err != nil {
+		return none, e.startFailed(err)
+	}
+	defer s.kill()
+	opts := options(req.Options, s.images, preDumpLog)
+	opts.Pid = ptr(int32(req.Tree.Pid))
+	opts.TrackMem = ptr(true)
+	setParent(opts, req.Parent)
+	usePages(opts, req.Pages)
+	resp, err := s.talk(ctx, &rpc.CriuReq{Type: rpc.CriuReqType_SINGLE_PRE_DUMP.Enum(), Opts: opts}, goOn)
+	if err == nil && resp.GetSuccess() {
+		return s.dumpStats(), nil
+	}
+	d := &dump{engine: e, s: s, tree: req.Tree, pages: req.Pages}
+	return none, d.giveUp(failure(fmt.Sprintf("pre-dump pid %d", req.Tree.Pid), s.images, preDumpLog, resp, err))
+}
+
+const preDumpLog = "pre-dump.log"
+
+// goOn answers every notification with "true".
+func goOn(*rpc.CriuNotify) (ok, hold bool) { return true, false }
+
+// options are those that every request has.
+func options(o engine.Options, images *os.File, logFile string) *rpc.CriuOpts {
+	_ = os.Remove(inDir(images, logFile)) // a failure must not be explained by an earlier attempt's log
+	opts := &rpc.CriuOpts{
+		ImagesDirFd:       ptr(int32(images.Fd())), // CRIU opens it through /proc/<our pid>/fd
+		LogLevel:          ptr(int32(4)),
+		LogFile:           ptr(logFile),
+		NotifyScripts:     ptr(true),
+		TcpEstablished:    ptr(o.TCPEstablished),
+		FileLocks:         ptr(o.FileLocks),
+		LinkRemap:         ptr(o.LinkRemap),
+		ShellJob:          ptr(o.ShellJob),
+		External:          slices.Clone(o.External),
+		NetworkLock:       rpc.CriuNetworkLockMethod_NFTABLES.Enum(),
+		ManageCgroups:     ptr(true),
+		ManageCgroupsMode: rpc.CriuCgMode_IGNORE.Enum(), // the tree's cgroup is drover's business on both hosts
+		ExtUnixSk:         ptr(true),
+	}
+	if o.GhostLimit > 0 {
+		opts.GhostLimit = ptr(o.GhostLimit)
+	}
+	return opts
+}
+
+// pagesFile are start's files for a dump whose pages go to a connected socket, usePages is what tells CRIU.
+func pagesFile(pages *os.File) []*os.File {
+	if pages == nil {
+		return nil
+	}
+	return []*os.File{pages}
+}
+
+func usePages(opts *rpc.CriuOpts, pages *os.File) {
+	if pages != nil {
+		opts.Ps = &rpc.CriuPageServerInfo{Fd: ptr(int32(firstFD))}
+	}
+}
+
+func setParent(opts *rpc.CriuOpts, parent string) {
+	if parent != "" {
+		opts.ParentImg = ptr(parent)
+		opts.TrackMem = ptr(true)
+	}
+}
+
+// startFailed explains why CRIU could not even be started.
+func (e *Engine) startFailed(err error) error {
+	return errs.New(errs.Unavailable, "%w", err).WithNext("install CRIU 4.2 or later, or set the key criu to its path (now %s)", e.path)
+}
+
+// Probe implements engine.Engine.
+func (e *Engine) Probe(ctx context.Context) (engine.Features, error) {
+	f := engine.Features{Engine: "criu", Kernel: kernelRelease(), SoftDirty: softDirty(), WPAsync: wpAsync()}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	s, err := start(e.path, nil)
+	if err != nil {
+		return f, e.startFailed(err)
+	}
+	defer s.close()
+	f.Path = s.cmd.Path
+	resp, err := s.talk(ctx, &rpc.CriuReq{Type: rpc.CriuReqType_VERSION.Enum(), KeepOpen: ptr(true)}, goOn)
+	if err != nil || !resp.GetSuccess() {
+		return f, errs.New(errs.Unavailable, "ask %s for its version: %w", e.path, err).WithNext("run `%s check` on this host", e.path)
+	}
+	v := resp.GetVersion()
+	f.Version = fmt.Sprintf("%d.%d.%d", v.GetMajorNumber(), v.GetMinorNumber(), v.GetSublevel())
+	if v.GetMajorNumber() < 4 || v.GetMajorNumber() == 4 && v.GetMinorNumber() < 2 {
+		f.Missing = append(f.Missing, "CRIU 4.2 or later: this one's page protocol and images differ, and it cannot dump sockets on recent kernels")
+	}
+	resp, err = s.talk(ctx, &rpc.CriuReq{Type: rpc.CriuReqType_FEATURE_CHECK.Enum(), KeepOpen: ptr(true), Features: &rpc.CriuFeatures{LazyPages: ptr(true)}}, goOn)
+	if err == nil && resp.GetSuccess() {
+		f.LazyPages = resp.GetFeatures().GetLazyPages()
+	}
+	if !f.SoftDirty {
+		f.Missing = append(f.Missing, "soft-dirty page tracking (CONFIG_MEM_SOFT_DIRTY): CRIU's own pre-dump does not work, rounds use another tracker")
+	}
+	return f, nil
+}
+
+func kernelRelease() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}
+
+// softDirty says whether the kernel marks written pages in bit 55 of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst)
+// by looking at a page that was just written: fresh pages are soft-dirty wherever the kernel knows of it.
+func softDirty() bool {
+	b, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return false
+	}
+	defer unix.Munmap(b)
+	b[0] = 1
+	return pagemapBit(b, 55)
+}
+
+// inDir is the path at which this process reaches a file in an open directory.
+func inDir(dir *os.File, name string) string {
+	return filepath.Join(fmt.Sprintf("/proc/self/fd/%d", dir.Fd()), name)
+}
+
+// netnsOf is the path of a process's network namespace, "" if it is the caller's own.
+func netnsOf(pid int) string {
+	path := fmt.Sprintf("/proc/%d/ns/net", pid)
+	theirs, err := os.Readlink(path)
+	own, _ := os.Readlink("/proc/thread-self/ns/net")
+	if err != nil || theirs == own || !strings.HasPrefix(theirs, "net:") {
+		return ""
+	}
+	return path
+}

@@ -1,0 +1,145 @@
+package criu
+
+import (
+	"context"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/checkpoint-restore/go-criu/v8/rpc"
+
+	"drover/engine"
+	"drover/engine/image"
+	"drover/engine/internal/proc"
+	"drover/internal/errs"
+	"drover/internal/migration"
+)
+
+const restoreLog = "restore.log"
+
+// Restore implements engine.Engine.
+func (e *Engine) Restore(ctx context.Context, req engine.RestoreRequest) (engine.Hold, error) {
+	final, err := req.FinalState.Resolve(migration.OpRestore)
+	if err != nil {
+		return nil, err
+	}
+	if err := mayRestore(req); err != nil {
+		return nil, err
+	}
+	var files []*os.File
+	var inherit []*rpc.InheritFd
+	for _, key := range slices.Sorted(maps.Keys(req.Inherit)) {
+		inherit = append(inherit, &rpc.InheritFd{Key: ptr(key), Fd: ptr(int32(firstFD + len(files)))})
+		files = append(files, req.Inherit[key])
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout(req.Timeout))
+	defer cancel()
+	begin := time.Now()
+	s, err := start(e.path, req.Images, files...)
+	if err != nil {
+		return nil, e.startFailed(err)
+	}
+	// CRIU is moved there before it is asked for anything, so that its children are born there. Not by CLONE_INTO_CGROUP: Linux
+	// 6.18 kills what is born that way into a cgroup that has ever been killed (kill_seq).
+	if err := moveInto(req.Cgroup, s.cmd.Process.Pid); err != nil {
+		s.kill()
+		return nil, errs.New(errs.Failed, "restore into %s: %w", req.Cgroup, err)
+	}
+	opts := options(req.Options, s.images, restoreLog)
+	opts.LeaveStopped = ptr(final == migration.Stopped)
+	opts.InheritFd = inherit
+	if req.Options.Root != "" {
+		opts.Root = ptr(req.Options.Root)
+	}
+	r := &restore{engine: e, s: s, cgroup: req.Cgroup}
+	if err := r.toHold(ctx, opts); err != nil {
+		return nil, err
+	}
+	h := newHold(s, r.pid, engine.Stats{Restore: time.Since(begin)})
+	h.committed, h.aborted = r.commit, r.abort
+	return h, nil
+}
+
+// mayRestore looks at what can be known to be wrong before anything is made.
+func mayRestore(req engine.RestoreRequest) error {
+	if req.Cgroup == "" {
+		return errs.New(errs.Invalid, "a restore needs a cgroup of its own, so that a half-restored tree can be swept")
+	}
+	if there := proc.InCgroup(req.Cgroup); len(there) > 0 {
+		return errs.New(errs.Conflict, "restore into %s: pid %d is in it: %w", req.Cgroup, there[0], engine.ErrConflict).WithNext("give the restore an empty cgroup")
+	}
+	if err := setFrozen(req.Cgroup, false); err != nil { // or CRIU would stand as soon as it is started there
+		return errs.New(errs.Failed, "restore into %s: %w", req.Cgroup, err)
+	}
+	if err := image.Check(inDir(req.Images, ".")); err != nil {
+		return errs.New(errs.Invalid, "restore: %w", err).WithNext("take the images again")
+	}
+	return nil
+}
+
+// restore is one restore, from its request to its end.
+type restore struct {
+	engine *Engine
+	s      *swrk
+	cgroup string
+	pid    int
+}
+
+// toHold brings the restore to its hold, or leaves nothing.
+func (r *restore) toHold(ctx context.Context, opts *rpc.CriuOpts) error {
+	resp, err := r.s.talk(ctx, &rpc.CriuReq{Type: rpc.CriuReqType_RESTORE.Enum(), Opts: opts}, func(n *rpc.CriuNotify) (ok, hold bool) {
+		if n.GetScript() == "post-restore" { // rebuilt, network still locked, no instruction has run
+			r.pid = int(n.GetPid())
+			return false, true
+		}
+		return true, false
+	})
+	if err == nil && resp.GetType() == rpc.CriuReqType_NOTIFY {
+		if err := moveHere(r.s.cmd.Process.Pid, r.cgroup); err != nil {
+			r.engine.log.Debug("CRIU stays in the tree's cgroup until the hold ends", "cgroup", r.cgroup, "error", err)
+		}
+		return nil
+	}
+	err = failure("restore", r.s.images, restoreLog, resp, err)
+	if err := r.sweep(context.WithoutCancel(ctx)); err != nil {
+		r.engine.log.Error("half-restored processes are left", "cgroup", r.cgroup, "error", err)
+	}
+	return err
+}
+
+// sweep ends CRIU and whatever it has made.
+func (r *restore) sweep(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	r.s.kill()
+	return kill(ctx, r.cgroup)
+}
+
+// commit follows CRIU until the tree runs, or is left stopped. A tree that CRIU does not release whole is killed: half of it
+// may run, and the caller must be able to say that nothing does.
+func (r *restore) commit(ctx context.Context) (engine.Stats, error) {
+	resp, err := r.s.result(ctx, true)
+	if err == nil && resp.GetSuccess() {
+		stats := r.s.restoreStats()
+		go r.s.close() // the tree runs: the blackout does not wait for CRIU to end
+		return stats, nil
+	}
+	err = errs.New(errs.Failed, "release pid %d: CRIU failed or died on the way, and the tree was killed: %w", r.pid, engine.ErrLost)
+	if swept := r.sweep(context.WithoutCancel(ctx)); swept != nil {
+		err = errs.New(errs.Failed, "release pid %d: CRIU failed or died on the way, and the tree could not be killed: %w: %w", r.pid, engine.ErrLost, swept).
+			WithNext("kill what is in %s before the tree may run elsewhere", r.cgroup)
+	}
+	return engine.Stats{}, err
+}
+
+// abort leaves nothing of the tree.
+func (r *restore) abort(ctx context.Context) error {
+	if !r.s.ended() && r.s.answer(false) == nil {
+		_, _ = r.s.result(ctx, false) // what it says does not matter: the sweep makes sure
+	}
+	if err := r.sweep(context.WithoutCancel(ctx)); err != nil {
+		return errs.New(errs.Failed, "remove the restored pid %d: %w", r.pid, err)
+	}
+	return nil
+}

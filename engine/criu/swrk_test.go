@@ -1,0 +1,92 @@
+package criu
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/checkpoint-restore/go-criu/v8/rpc"
+	"golang.org/x/sys/unix"
+
+	"drover/engine"
+)
+
+// impostor starts a shell script in CRIU's place. Its conversation socket is descriptor 3.
+func impostor(t *testing.T, script string) *swrk {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "criu")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	images, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer images.Close()
+	s, err := start(path, images)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.kill)
+	return s
+}
+
+func TestAConversationSaysHowCRIUEnded(t *testing.T) {
+	s := impostor(t, "echo library missing >&2; exit 127")
+	_, err := s.receive(t.Context())
+	if !errors.Is(err, engine.ErrLost) || !strings.Contains(err.Error(), "exit status 127") || !strings.Contains(err.Error(), "library missing") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAConversationGoesOnAfterAContextHasEnded(t *testing.T) {
+	// a message of type NOTIFY, success true, after the go-ahead on descriptor 4
+	s := impostor(t, `head -c 1 <&3 >/dev/null; printf '\010\006\020\001' >&3; read never <&3`)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if _, err := s.receive(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("got %v", err)
+	}
+	if err := s.answer(true); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	resp, err := s.receive(ctx)
+	if err != nil || resp.GetType() != rpc.CriuReqType_NOTIFY || !resp.GetSuccess() {
+		t.Errorf("got %v, %v", resp, err)
+	}
+}
+
+func TestANonsenseAnswerIsAnError(t *testing.T) {
+	s := impostor(t, `printf '\377\377\377' >&3; read never <&3`)
+	if _, err := s.receive(t.Context()); err == nil || errors.Is(err, engine.ErrLost) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestADescriptorLeftToThisProcessDoesNotReachCRIU(t *testing.T) {
+	const left = 200
+	if err := unix.Dup3(0, left, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(left)
+	s := impostor(t, `ls /proc/self/fd >&2; exit 0`)
+	_, err := s.receive(t.Context())
+	_, list, _ := strings.Cut(err.Error(), "exit status 0: ")
+	if got := strings.Fields(list); !slices.Contains(got, "3") || slices.Contains(got, "200") {
+		t.Errorf("descriptors %v, want 3 among them and not 200", got)
+	}
+}
+
+func TestAnEngineWithoutCRIUSaysWhatToInstall(t *testing.T) {
+	_, err := New(Config{Path: "/nowhere/criu"}).Probe(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "/nowhere/criu") {
+		t.Errorf("got %v", err)
+	}
+}

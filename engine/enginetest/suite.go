@@ -1,0 +1,47 @@
+package enginetest
+
+import "testing"
+
+// Run holds an engine to its contract.
+func Run(t *testing.T, g Ground) {
+	for _, c := range []struct {
+		name string
+		test func(*bench)
+	}{
+		{"probe says what the engine is", probeSaysWhatTheEngineIs},
+
+		{"a dump holds the tree still until its verdict", dumpHoldsStill},
+		{"a dump to dead leaves nothing", dumpDead},
+		{"a dump to stopped leaves every process stopped", dumpStopped},
+		{"a dump to running leaves the tree running", dumpRunning},
+		{"an aborted dump leaves the tree as it was", dumpAborted},
+		{"a dump keeps stopped what was stopped before", dumpKeepsStopped},
+		{"a dump sends its pages to a socket", dumpSendsPages},
+		{"a look at the freeze sees a tree that stands", atFreezeSeesStill},
+		{"an error at the freeze aborts the dump", atFreezeAborts},
+		{"a dump whose time is up leaves the tree running", dumpTimesOut},
+		{"a dump whose pages nobody takes leaves the tree running", dumpStuck},
+		{"a dump of a dead tree says that it is gone", dumpGone},
+		{"a dump cannot end in a state that does not exist", dumpNonsense},
+		{"a lost dump stays frozen and can be aborted", dumpLost},
+
+		{"a restore holds the tree still until its verdict", restoreHoldsStill},
+		{"a restore to running runs with the memory it had", restoreRunning},
+		{"a restore to stopped leaves every process stopped", restoreStopped},
+		{"an aborted restore leaves nothing and can be repeated", restoreAborted},
+		{"a restore keeps stopped what was stopped before", restoreKeepsStopped},
+		{"a restore of torn or foreign images leaves nothing", restoreBadImages},
+		{"a restore cannot end in dead", restoreNonsense},
+		{"a lost restore never runs and can be aborted", restoreLost},
+		{"a tree can be moved again and again", moveAgain},
+
+		{"a pre-dump leaves the tree running or is refused", preDump},
+		{"a pre-dump refuses other final states", preDumpNonsense},
+
+		{"kill ends frozen, stopped and dead trees alike", kill},
+		{"continue of a running tree changes nothing", continueRunning},
+		{"a verdict has one effect", oneVerdict},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.test(newBench(t, g)) })
+	}
+}

@@ -1,0 +1,133 @@
+package track
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"drover/engine"
+	"drover/engine/image"
+)
+
+// The test's own memory is what is tracked: the process that looks is the one that is looked at.
+func self() engine.Tree { return engine.Tree{Pid: os.Getpid()} }
+
+func mapped(t *testing.T, pages, flags int) []byte {
+	t.Helper()
+	b, err := unix.Mmap(-1, 0, pages*image.PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANONYMOUS|flags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Munmap(b) })
+	return b
+}
+
+// emitted runs a round and returns the pages of b that it handed over, by index.
+func emitted(t *testing.T, tr Tracker, b []byte) map[int]bool {
+	t.Helper()
+	base := uint64(addressOf(b))
+	got := map[int]bool{}
+	_, err := tr.Round(context.Background(), func(_ image.Space, addr uint64, data []byte) error {
+		for i := 0; i < len(data); i += image.PageSize {
+			a := addr + uint64(i)
+			if a < base || a >= base+uint64(len(b)) {
+				continue
+			}
+			n := int(a-base) / image.PageSize
+			got[n] = true
+			if !bytes.Equal(data[i:i+image.PageSize], b[n*image.PageSize:(n+1)*image.PageSize]) {
+				t.Errorf("page %d differs", n)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func TestHashHandsOverWhatChanged(t *testing.T) {
+	for name, flags := range map[string]int{"private": unix.MAP_PRIVATE, "shared": unix.MAP_SHARED} {
+		t.Run(name, func(t *testing.T) {
+			b := mapped(t, 1000, flags)
+			for _, n := range []int{0, 1, 2, 300, 999} {
+				b[n*image.PageSize] = byte(n + 1)
+			}
+			tr := NewHash(self())
+			defer tr.Close()
+			if got := emitted(t, tr, b); len(got) != 5 || !got[300] {
+				t.Errorf("first round: %v, want the five pages that exist", got)
+			}
+			if got := emitted(t, tr, b); len(got) != 0 {
+				t.Errorf("nothing was written, but %v came", got)
+			}
+			b[300*image.PageSize+17]++
+			b[500*image.PageSize] = 1
+			if got := emitted(t, tr, b); len(got) != 2 || !got[300] || !got[500] {
+				t.Errorf("got %v, want pages 300 and 500", got)
+			}
+		})
+	}
+}
+
+func TestPagemapWalkFindsWhatScanFinds(t *testing.T) {
+	b := mapped(t, 200, unix.MAP_PRIVATE)
+	for _, n := range []int{3, 4, 5, 100, 199} {
+		b[n*image.PageSize] = 1
+	}
+	p, err := openProcess(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	base := uint64(addressOf(b))
+	m := mapping{start: base, end: base + uint64(len(b)), perm: "rw-p"}
+	collect := func(look func(mapping, bool, func(uint64, uint64) error) error) (pages []uint64) {
+		if err := look(m, true, func(s, e uint64) error {
+			for ; s < e; s += image.PageSize {
+				pages = append(pages, (s-base)/image.PageSize)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return pages
+	}
+	walk := collect(p.walk)
+	if len(walk) != 5 || walk[0] != 3 || walk[4] != 199 {
+		t.Errorf("walk found %v", walk)
+	}
+}
+
+func TestHashOfADeadTreeFails(t *testing.T) {
+	c := exec.Command("true")
+	if err := c.Run(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := NewHash(engine.Tree{Pid: c.Process.Pid}).Round(context.Background(), nil)
+	if err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestChooseNamesWhatWorks(t *testing.T) {
+	with, without := engine.Features{Engine: "criu", SoftDirty: true}, engine.Features{Engine: "criu"}
+	for _, c := range []struct {
+		f     engine.Features
+		asked string
+		want  string
+	}{{with, "", "softdirty"}, {without, "", "hash"}, {with, "hash", "hash"}, {without, "softdirty", ""}, {with, "magic", ""}} {
+		got, err := Choose(c.f, c.asked)
+		if got != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("Choose(%+v, %q) = %q, %v", c.f, c.asked, got, err)
+		}
+	}
+}
+
+func addressOf(b []byte) uintptr { return uintptr(unsafe.Pointer(&b[0])) }
