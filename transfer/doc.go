@@ -1,0 +1,23 @@
+// Package transfer carries the memory and files of one migration from its source to its target: the page stream.
+//
+// The stream is content-addressed from the source's side. The target keeps a Store of numbered slots, one page each; the
+// sender alone decides what stands in which slot, because it keeps the table of digests and of which address last held
+// which slot. While the tree runs, rounds fill slots (PUT). In the final pass, with the tree frozen, addresses are mapped to
+// slots (MAP), so that a page that has not changed since a round, or that exists anywhere else in the tree, costs two or
+// three bytes, a zero page one; what is new is PUT just before it is mapped. The target assembles each space while it
+// arrives. Both ends compute the same root digest over every page's place and content and every file; the sender's last
+// word is its own, the target's answer (staged) is that both are equal.
+//
+// Frames (see Frames, the table) are bounded, carry a CRC, and are compressed one by one if that makes them smaller. Data
+// flows one way, the target's STATE the other: how many frames it has applied, which bounds what is in flight to Window
+// bytes and lets a broken connection be replaced, the frames after the last applied one being sent again.
+//
+// The package knows nothing of CRIU, engines, hosts or SSH: a stream runs over any io.ReadWriteCloser, a Space is a pair of
+// numbers, files' kinds and metadata are opaque. It decides nothing about when a round ends or a tree freezes.
+//
+// Memory. A sender uses at most about 24 MiB of buffers (runs being hashed and batches being compressed) and Window
+// bytes of frames not yet acknowledged, and some 60 bytes a page for its table. A receiver uses at most about 12 MiB of
+// buffers, 17 bytes a slot in use, and the store: PageSize bytes a slot in use, outside Go's heap, given back at the end.
+//
+// Start reading with Frames (frame.go), then sender.go and receiver.go side by side.
+package transfer

@@ -1,0 +1,92 @@
+package link
+
+import (
+	"log/slog"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"drover/internal/errs"
+	"drover/internal/pki"
+)
+
+// joinUser is the SSH user whose password is a token's secret.
+const joinUser = "join"
+
+// admission is what authentication found out about a client, kept in ssh.Permissions.ExtraData: only the permissions of
+// the attempt that succeeded in the end count, whatever other keys were offered before.
+type admission struct {
+	peer    pki.Principal
+	expires time.Time // of the certificate; zero without one
+}
+
+type admissionKey struct{}
+
+func admit(peer pki.Principal, expires time.Time) *ssh.Permissions {
+	return &ssh.Permissions{ExtraData: map[any]any{admissionKey{}: admission{peer, expires}}}
+}
+
+// sshConfig is the server's side of authentication.
+func (s *Server) sshConfig() (*ssh.ServerConfig, error) {
+	hostKey, err := ssh.NewCertSigner(s.identity.HostCert, s.identity.Signer)
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "serve as %s: %w", s.identity.Principal(), err)
+	}
+	config := &ssh.ServerConfig{
+		Config:            algorithms(),
+		ServerVersion:     serverVersion,
+		MaxAuthTries:      6, // an agent offers key after key
+		PublicKeyCallback: s.admitKey,
+		AuthLogCallback:   s.logAttempt,
+	}
+	if s.options.Token != nil {
+		config.PasswordCallback = s.admitToken
+	}
+	config.AddHostKey(hostKey)
+	return config, nil
+}
+
+func (s *Server) admitKey(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+	cert, ok := key.(*ssh.Certificate)
+	if !ok {
+		return s.admitOperator(key)
+	}
+	peer, err := pki.CheckUser(cert, s.identity.Authority)
+	if err != nil {
+		return nil, err
+	}
+	if s.removed(peer) {
+		return nil, errs.New(errs.Forbidden, "%s was removed from the cluster", peer)
+	}
+	return admit(peer, time.Unix(int64(cert.ValidBefore), 0)), nil
+}
+
+func (s *Server) admitOperator(key ssh.PublicKey) (*ssh.Permissions, error) {
+	if s.options.Operators != nil {
+		if peer, ok := s.options.Operators(key); ok && peer.Role == pki.RoleOperator && peer.Valid() == nil {
+			return admit(peer, time.Time{}), nil
+		}
+	}
+	return nil, errs.New(errs.Forbidden, "no operator has the key %s", ssh.FingerprintSHA256(key))
+}
+
+func (s *Server) admitToken(meta ssh.ConnMetadata, secret []byte) (*ssh.Permissions, error) {
+	if meta.User() == joinUser {
+		if peer, ok := s.options.Token(string(secret)); ok && peer.Role == pki.RoleJoin && peer.Valid() == nil {
+			return admit(peer, time.Time{}), nil
+		}
+	}
+	return nil, errs.New(errs.Forbidden, "no such token")
+}
+
+func (s *Server) removed(p pki.Principal) bool {
+	return s.options.Removed != nil && s.options.Removed(p)
+}
+
+func (s *Server) logAttempt(meta ssh.ConnMetadata, method string, err error) {
+	if err == nil || method == "none" { // every client begins by asking with "none" which methods there are
+		return
+	}
+	s.log.Warn("a peer was refused", slog.String("remote", meta.RemoteAddr().String()),
+		slog.String("user", quoteShort(meta.User())), slog.String("method", method), slog.Any("error", err))
+}

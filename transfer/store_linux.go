@@ -1,0 +1,80 @@
+package transfer
+
+import (
+	"golang.org/x/sys/unix"
+
+	"drover/internal/errs"
+)
+
+// Store is the target's slots, in memory of their own outside Go's heap, that the kernel fills in as slots are written and
+// gets back at Close. It is used by one goroutine; nothing read from it may be used after Close.
+type Store struct {
+	slots uint32
+	pages []byte   // slot n at n*PageSize; slot 0 stays empty
+	sums  []Digest // by slot, up to the highest written
+	known []bool   // likewise
+}
+
+// NewStore reserves addresses, not memory, for slots 1 to slots.
+func NewStore(slots uint32) (*Store, error) {
+	// Without MAP_NORESERVE the kernel would count the whole limit as promised.
+	pages, err := unix.Mmap(-1, 0, (int(slots)+1)*PageSize, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_ANONYMOUS|unix.MAP_PRIVATE|unix.MAP_NORESERVE)
+	if err != nil {
+		return nil, errs.New(errs.Failed, "reserve a store of %d pages: %w", slots, err)
+	}
+	// The store holds a tree's memory: it has no business in a core dump.
+	if err := unix.Madvise(pages, unix.MADV_DONTDUMP); err != nil {
+		unix.Munmap(pages)
+		return nil, errs.New(errs.Failed, "keep a store of %d pages out of core dumps: %w", slots, err)
+	}
+	return &Store{slots: slots, pages: pages}, nil
+}
+
+// put writes a page whose digest the caller has computed. Slots grow one by one: a slot more than one beyond the highest
+// is refused, so that what is kept beside the pages stays in proportion to them.
+func (s *Store) put(slot uint32, sum Digest, page []byte) error {
+	if slot == 0 || slot > s.slots || int(slot) > max(len(s.sums), 1) {
+		return errs.New(errs.Failed, "slot %d is not one of 1 to %d, or leaves a gap: %w", slot, s.slots, ErrProtocol)
+	}
+	for int(slot) >= len(s.sums) {
+		s.sums = append(s.sums, Digest{})
+		s.known = append(s.known, false)
+	}
+	s.sums[slot], s.known[slot] = sum, true
+	copy(s.pages[int(slot)*PageSize:], page[:PageSize])
+	return nil
+}
+
+// holds says whether a slot has been written; slot 0 always has.
+func (s *Store) holds(slot uint32) bool {
+	return slot == 0 || int(slot) < len(s.known) && s.known[slot]
+}
+
+func (s *Store) digest(slot uint32) Digest {
+	if slot == 0 {
+		return zeroDigest
+	}
+	return s.sums[slot]
+}
+
+// run is the content of n slots from first.
+func (s *Store) run(first uint32, n int) []byte {
+	return s.pages[int(first)*PageSize : (int(first)+n)*PageSize]
+}
+
+// Used is how many slots have been written.
+func (s *Store) Used() int { return max(0, len(s.sums)-1) }
+
+// Close gives the memory back. It may be called again.
+func (s *Store) Close() error {
+	if s.pages == nil {
+		return nil
+	}
+	err := unix.Munmap(s.pages)
+	s.pages, s.sums, s.known = nil, nil, nil
+	if err != nil {
+		return errs.New(errs.Failed, "free a store: %w", err)
+	}
+	return nil
+}

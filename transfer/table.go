@@ -1,0 +1,132 @@
+package transfer
+
+// regionPages is how many pages of an address space share a piece of the table: 2 MiB, as a page table's last level.
+const regionPages = 512
+
+type region [regionPages]uint32
+
+// pageTable is what the sender knows of the target's slots: what stands in each, how many addresses last held that content,
+// and which slot each address held. Slot 0 is the zero page. It is used by one goroutine.
+//
+// A slot that no address holds any more keeps its content, and is found again should the content return, until a later
+// round needs the place. Slots emptied in the round under way are not reused in it: within the final pass, which ends no
+// round, no slot that has been mapped is ever overwritten.
+type pageTable struct {
+	limit  uint32 // highest slot
+	next   uint32 // lowest slot never used
+	spaces map[Space]map[uint64]*region
+	slots  map[Digest]uint32
+	sums   []Digest // by slot
+	uses   []uint32 // by slot: how many addresses hold it
+	listed []bool   // by slot: stands in free or dying
+	free   []uint32 // emptied before this round; a slot here may be in use again
+	dying  []uint32 // emptied in this round; likewise
+}
+
+func newPageTable(limit uint32) *pageTable {
+	return &pageTable{
+		limit: limit, next: 1, spaces: map[Space]map[uint64]*region{},
+		slots: map[Digest]uint32{}, sums: make([]Digest, 1), uses: make([]uint32, 1), listed: make([]bool, 1),
+	}
+}
+
+// unknown is what a region holds for an address that was never offered; a slot is stored as its number plus one.
+const unknown = 0
+
+func (t *pageTable) cell(s Space, addr uint64, create bool) *uint32 {
+	page := addr / PageSize
+	regions := t.spaces[s]
+	r := regions[page/regionPages]
+	if r == nil {
+		if !create {
+			return nil
+		}
+		if regions == nil {
+			regions = map[uint64]*region{}
+			t.spaces[s] = regions
+		}
+		r = new(region)
+		regions[page/regionPages] = r
+	}
+	return &r[page%regionPages]
+}
+
+// slotAt is the slot whose content the address held when last offered.
+func (t *pageTable) slotAt(s Space, addr uint64) (slot uint32, ok bool) {
+	c := t.cell(s, addr, false)
+	if c == nil || *c == unknown {
+		return 0, false
+	}
+	return *c - 1, true
+}
+
+// hold notes that the address now holds the page with that digest and says in which slot it stands; put says that it
+// must be written there first.
+func (t *pageTable) hold(s Space, addr uint64, sum Digest) (slot uint32, put bool, err error) {
+	if sum != zeroDigest {
+		var ok bool
+		if slot, ok = t.slots[sum]; !ok {
+			if slot, err = t.take(); err != nil {
+				return 0, false, err
+			}
+			t.slots[sum], t.sums[slot], put = slot, sum, true
+		}
+		t.uses[slot]++
+	}
+	c := t.cell(s, addr, true)
+	if *c != unknown {
+		t.leave(*c - 1)
+	}
+	*c = slot + 1
+	return slot, put, nil
+}
+
+// take finds a slot for new content.
+func (t *pageTable) take() (uint32, error) {
+	for len(t.free) > 0 {
+		slot := t.free[0]
+		t.free = t.free[1:]
+		t.listed[slot] = false
+		if t.uses[slot] == 0 {
+			delete(t.slots, t.sums[slot])
+			return slot, nil
+		}
+	}
+	if t.next > t.limit {
+		return 0, ErrSlots
+	}
+	t.next++
+	t.sums = append(t.sums, Digest{})
+	t.uses = append(t.uses, 0)
+	t.listed = append(t.listed, false)
+	return t.next - 1, nil
+}
+
+// leave notes that one address less holds a slot.
+func (t *pageTable) leave(slot uint32) {
+	if slot == 0 {
+		return
+	}
+	if t.uses[slot]--; t.uses[slot] == 0 && !t.listed[slot] {
+		t.listed[slot] = true
+		t.dying = append(t.dying, slot)
+	}
+}
+
+// drop forgets a space that is no more.
+func (t *pageTable) drop(s Space) {
+	for _, r := range t.spaces[s] {
+		for _, c := range r {
+			if c != unknown {
+				t.leave(c - 1)
+			}
+		}
+	}
+	delete(t.spaces, s)
+}
+
+// endRound lets the slots that were emptied in it be used again.
+func (t *pageTable) endRound() {
+	t.free = append(t.free, t.dying...)
+	t.dying = nil
+}
