@@ -1,0 +1,286 @@
+// Package api is what a coordinator answers to: the Coordinator interface with its contract, its types, and an HTTP client
+// and handler for it that run over an SSH channel. Operators' verbs and workers use it; it imports nothing of the coordinator.
+package api
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"drover/internal/migration"
+	"drover/internal/workload"
+	workerapi "drover/worker/api"
+)
+
+// Coordinator is the cluster as its users and workers see it. Any coordinator answers: a follower passes the call on to the
+// leader. Errors are errs.Error values on both sides; without a leader they are errs.Unavailable. Mutating calls return once
+// their effect is in the replicated record.
+type Coordinator interface {
+	// --- anyone with a valid certificate or listed key ---
+	Cluster(ctx context.Context) (ClusterStatus, error)
+	Hosts(ctx context.Context) ([]Host, error)
+	Workloads(ctx context.Context) ([]Workload, error)
+	Workload(ctx context.Context, name string) (Workload, error)
+	Migrations(ctx context.Context, workload string) ([]Migration, error) // "" is all; newest first
+	Migration(ctx context.Context, id migration.ID) (Migration, error)
+	// WatchMigration calls f with every change of the migration, progress included, until it is final, ctx is done or f fails.
+	// The first call comes at once with the state as it is. It survives a change of leader by being called again.
+	WatchMigration(ctx context.Context, id migration.ID, f func(Migration) error) error
+	Plans(ctx context.Context) ([]Plan, error)
+	Plan(ctx context.Context, name string) (Plan, error)
+	WatchPlan(ctx context.Context, name string, f func(Plan) error) error
+	Doctor(ctx context.Context, workload, target string) (DoctorReport, error)
+	Logs(ctx context.Context, workload string, opts workerapi.LogOptions, w io.Writer) error
+
+	// --- operators ---
+	Run(ctx context.Context, req RunRequest) (Workload, error)
+	Stop(ctx context.Context, name string, signal int, grace time.Duration) (Workload, error)
+	Remove(ctx context.Context, name string, force bool) error
+	Continue(ctx context.Context, name string, force bool) (Workload, error)
+	Checkpoint(ctx context.Context, name, dir string, final migration.FinalState) (workerapi.CheckpointReport, error)
+	Restore(ctx context.Context, name, host, dir string, final migration.FinalState) (Workload, error)
+	// Migrate admits a migration and returns its record at once; WatchMigration tells the rest. Everything the doctor refuses
+	// is refused here, before anything is touched.
+	Migrate(ctx context.Context, req MigrateRequest) (Migration, error)
+	// AbortMigration asks for a verdict of Abort; errs.Conflict if it has been decided otherwise.
+	AbortMigration(ctx context.Context, id migration.ID, reason string) (Migration, error)
+	Apply(ctx context.Context, p PlanSpec) (Plan, error)
+	// SteerPlan pauses, resumes or cancels a plan. Running migrations go on to their end unless cancelled.
+	SteerPlan(ctx context.Context, name string, to PlanState) (Plan, error)
+	Cordon(ctx context.Context, host string, on bool) (Host, error)
+	Drain(ctx context.Context, req DrainRequest) (DrainReport, error)
+
+	// --- admins ---
+	NewToken(ctx context.Context, role string, ttl time.Duration) (Token, error)
+	Operators(ctx context.Context) ([]Operator, error)
+	SetOperator(ctx context.Context, op Operator) error // role "" removes
+	RemoveHost(ctx context.Context, name string) error
+
+	// --- workers ---
+	Heartbeat(ctx context.Context, hb Heartbeat) (HeartbeatReply, error)
+	// Verdict is what the record says of a migration, read linearizably: a worker that holds a tree may act on it. A migration
+	// the record does not know is errs.NotFound, which is no verdict.
+	Verdict(ctx context.Context, id migration.ID) (VerdictReply, error)
+
+	// --- holders of a token ---
+	Join(ctx context.Context, req JoinRequest) (JoinReply, error)
+}
+
+// ClusterStatus is who coordinates.
+type ClusterStatus struct {
+	Name         string             `json:"name"`
+	Leader       string             `json:"leader"` // "" if there is none
+	Term         uint64             `json:"term"`
+	Index        uint64             `json:"index"` // last applied
+	Coordinators []CoordinatorState `json:"coordinators"`
+}
+
+// CoordinatorState is one member.
+type CoordinatorState struct {
+	Name    string `json:"name"`
+	Address string `json:"address"`
+	Leader  bool   `json:"leader,omitempty"`
+	Healthy bool   `json:"healthy"`
+}
+
+// Host is a host as the record and its last heartbeat have it.
+type Host struct {
+	Name     string              `json:"name"`
+	Address  string              `json:"address"`
+	Cordoned bool                `json:"cordoned,omitempty"`
+	Joined   time.Time           `json:"joined"`
+	State    string              `json:"state"` // "up", "silent" (no heartbeat for 5 s)
+	LastSeen time.Time           `json:"last_seen,omitzero"`
+	Facts    workerapi.HostFacts `json:"facts"`
+}
+
+// Workload is a workload as the record has it, with what its host last said.
+type Workload struct {
+	Name      string          `json:"name"`
+	Spec      workload.Spec   `json:"spec"`
+	Owner     string          `json:"owner"` // the host that may run it
+	Epoch     migration.Epoch `json:"epoch"`
+	Migration migration.ID    `json:"migration,omitempty"` // the one under way
+	Created   time.Time       `json:"created"`
+	Status    workload.Status `json:"status"`
+}
+
+// RunRequest starts or adopts a workload.
+type RunRequest struct {
+	Spec workload.Spec `json:"spec"`
+	Host string        `json:"host"` // "" lets the coordinator place it (kind run only)
+}
+
+// MigrateRequest asks for one migration.
+type MigrateRequest struct {
+	Workload string                `json:"workload"`
+	To       string                `json:"to"` // a host, or "anywhere"
+	Options  workerapi.MoveOptions `json:"options"`
+	Plan     string                `json:"plan,omitempty"`
+}
+
+// Migration is one migration as the record has it, with the progress that the leader knows.
+type Migration struct {
+	ID          migration.ID          `json:"id"`
+	Workload    string                `json:"workload"`
+	Source      string                `json:"source"`
+	Target      string                `json:"target"`
+	Epoch       migration.Epoch       `json:"epoch"` // at admission
+	Phase       migration.Phase       `json:"phase"`
+	Verdict     migration.Verdict     `json:"verdict,omitempty"`
+	Reason      string                `json:"reason,omitempty"` // of Abort and Reclaim
+	Next        string                `json:"next,omitempty"`   // what to do about it
+	Options     workerapi.MoveOptions `json:"options"`
+	Plan        string                `json:"plan,omitempty"`
+	By          string                `json:"by,omitempty"` // who asked
+	Blackout    time.Duration         `json:"blackout_ns,omitempty"`
+	Transitions []Transition          `json:"transitions"`
+	Progress    workerapi.Progress    `json:"progress"`
+	Findings    []workerapi.Finding   `json:"findings,omitempty"` // the doctor's, all but plain GO
+}
+
+// Transition is one step of a migration in the record.
+type Transition struct {
+	Phase migration.Phase `json:"phase"`
+	Time  time.Time       `json:"time"`  // the leader's clock when it proposed it
+	Index uint64          `json:"index"` // raft log index
+	Note  string          `json:"note,omitempty"`
+}
+
+// DoctorReport is the verdict on moving one workload to one host.
+type DoctorReport struct {
+	Workload string              `json:"workload"`
+	Source   string              `json:"source"`
+	Target   string              `json:"target"`
+	Verdict  string              `json:"verdict"` // the worst of the findings
+	Findings []workerapi.Finding `json:"findings"`
+}
+
+// PlanSpec is what `drover apply` sends.
+type PlanSpec struct {
+	Name       string        `json:"name" yaml:"name"`
+	Migrations []PlanItem    `json:"migrations" yaml:"migrations"` // 1..10,000; done in this order as limits allow
+	Parallel   int           `json:"parallel" yaml:"parallel"`     // at once in all; default 4
+	PerSource  int           `json:"per_source" yaml:"per_source"` // default 2
+	PerTarget  int           `json:"per_target" yaml:"per_target"` // default 2
+	OnFailure  string        `json:"on_failure" yaml:"on_failure"` // "continue" (default), "stop", "move-back"
+	StartAt    time.Time     `json:"start_at,omitzero" yaml:"start_at"`
+	Cron       string        `json:"cron,omitempty" yaml:"cron"`            // starts again at each tick; five fields, UTC
+	Deadline   time.Duration `json:"deadline_ns,omitempty" yaml:"deadline"` // from its start; nothing new begins after it
+	// Drain is set on plans that empty a host; their items are found when the plan starts and again as long as any remain.
+	Drain string `json:"drain,omitempty" yaml:"-"`
+	// DrainOptions are those of every move of a drain.
+	DrainOptions workerapi.MoveOptions `json:"drain_options,omitzero" yaml:"-"`
+}
+
+// PlanItem is one wanted move.
+type PlanItem struct {
+	Workload string                `json:"workload" yaml:"workload"`
+	To       string                `json:"to" yaml:"to"` // a host, or "anywhere"
+	Options  workerapi.MoveOptions `json:"options" yaml:"options"`
+}
+
+// PlanState is a plan's state.
+type PlanState string
+
+const (
+	PlanScheduled  PlanState = "scheduled"
+	PlanRunning    PlanState = "running"
+	PlanPaused     PlanState = "paused"
+	PlanCancelled  PlanState = "cancelled"
+	PlanMovingBack PlanState = "moving-back"
+	PlanDone       PlanState = "done"
+	PlanFailed     PlanState = "failed" // ended, and something did not move
+)
+
+// Plan is a plan as the record has it.
+type Plan struct {
+	Spec    PlanSpec     `json:"spec"`
+	State   PlanState    `json:"state"`
+	By      string       `json:"by,omitempty"`
+	Created time.Time    `json:"created"`
+	Started time.Time    `json:"started,omitzero"`
+	Ended   time.Time    `json:"ended,omitzero"`
+	NextRun time.Time    `json:"next_run,omitzero"`
+	Items   []PlanResult `json:"items"`
+}
+
+// PlanResult is how one item stands.
+type PlanResult struct {
+	PlanItem
+	From      string       `json:"from,omitempty"`
+	State     string       `json:"state"` // "waiting", "moving", "moved", "failed", "skipped", "moved-back"
+	Migration migration.ID `json:"migration,omitempty"`
+	Reason    string       `json:"reason,omitempty"`
+}
+
+// DrainRequest empties a host.
+type DrainRequest struct {
+	Host        string                `json:"host"`
+	Deadline    time.Duration         `json:"deadline_ns,omitempty"`
+	MaxParallel int                   `json:"max_parallel,omitempty"`
+	DryRun      bool                  `json:"dry_run,omitempty"`
+	At          time.Time             `json:"at,omitzero"`
+	Cron        string                `json:"cron,omitempty"`
+	Options     workerapi.MoveOptions `json:"options"`
+}
+
+// DrainReport is what a drain will do; Plan is "" for a dry run.
+type DrainReport struct {
+	Host  string       `json:"host"`
+	Plan  string       `json:"plan,omitempty"`
+	Items []PlanResult `json:"items"` // state "waiting" with a target in To, or "skipped" with the reason it cannot move
+}
+
+// Token lets one machine join once.
+type Token struct {
+	Token   string    `json:"token"`
+	Role    string    `json:"role"` // "worker" or "coordinator"
+	Expires time.Time `json:"expires"`
+}
+
+// Operator is a person who may use the cluster.
+type Operator struct {
+	Name string `json:"name"`
+	Key  string `json:"key"`  // authorized_keys form
+	Role string `json:"role"` // "viewer", "operator", "admin"
+}
+
+// Heartbeat is what a worker says about every second.
+type Heartbeat struct {
+	Facts     workerapi.HostFacts      `json:"facts"`
+	Workloads []workload.Status        `json:"workloads"`
+	Sessions  []workerapi.SessionState `json:"sessions"`
+}
+
+// HeartbeatReply tells a worker what the record expects of it.
+type HeartbeatReply struct {
+	Epochs map[string]migration.Epoch `json:"epochs"` // by workload that this host owns
+}
+
+// VerdictReply is what the record says of a migration.
+type VerdictReply struct {
+	Phase   migration.Phase   `json:"phase"`
+	Verdict migration.Verdict `json:"verdict"`
+	Epoch   migration.Epoch   `json:"epoch"` // the workload's epoch now
+	Owner   string            `json:"owner"`
+}
+
+// JoinRequest asks to become a member.
+type JoinRequest struct {
+	Token   string `json:"token"`
+	Name    string `json:"name"`
+	Role    string `json:"role"`
+	Address string `json:"address"` // host:port at which the others reach it
+	Key     string `json:"key"`     // its public key, authorized_keys form
+}
+
+// JoinReply is what a member needs.
+type JoinReply struct {
+	Cluster      string   `json:"cluster"`
+	Authority    string   `json:"authority"`               // the cluster's CA, authorized_keys form
+	HostCert     string   `json:"host_cert"`               // authorized_keys form
+	UserCert     string   `json:"user_cert"`               // authorized_keys form
+	Coordinators []string `json:"coordinators"`            // host:port
+	AuthorityKey string   `json:"authority_key,omitempty"` // coordinators only: the CA's private key, OpenSSH PEM
+}

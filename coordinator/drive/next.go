@@ -1,0 +1,298 @@
+package drive
+
+import (
+	"fmt"
+	"time"
+
+	"drover/coordinator/record"
+	"drover/internal/migration"
+	workerapi "drover/worker/api"
+)
+
+// Verb is what an action does.
+type Verb string
+
+const (
+	Open    Verb = "open"     // open a host's session
+	Look    Verb = "look"     // ask a host how its session stands
+	CutOver Verb = "cut over" // tell the source that it may freeze
+	Decide  Verb = "decide"   // deliver the verdict
+	Confirm Verb = "confirm"  // end a committed session
+	Record  Verb = "record"   // propose Change
+	Wake    Verb = "wake"     // decide again at At
+)
+
+// Action is one thing to do now.
+type Action struct {
+	Do      Verb
+	Role    migration.Role // of the host it is done on
+	Verdict migration.Verdict
+	Epoch   migration.Epoch
+	Change  record.Change
+	At      time.Time
+}
+
+// How long the driver bears with a host that does not answer before the verdict, and with a cut-over that does not end.
+const (
+	patienceCopying = 30 * time.Second // the copy needs no coordinator: a worker may come back
+	patienceFrozen  = 5 * time.Second  // the tree stands still
+	quiet           = 2 * time.Second  // a host that has said nothing for so long is asked
+	freezeLimit     = 2 * time.Minute  // engines end a hung dump or restore after 60 s
+	// DefaultProbation is MoveOptions.Probation's default.
+	DefaultProbation = 2 * time.Second
+	// DefaultDeadline is MoveOptions.Deadline's default.
+	DefaultDeadline = 30 * time.Minute
+)
+
+// next says what is to be done. It is pure: the same view gives the same actions, and an action that is already under way is
+// asked for again until its effect is in the view.
+func next(v View) []Action {
+	return append(v.protocol(), v.keepInTouch()...)
+}
+
+func (v *View) protocol() []Action {
+	switch m := v.Migration; m.Phase {
+	case migration.Admitted, migration.Copying, migration.Frozen, migration.Staged, migration.Held:
+		if reason, mend := v.hopeless(); reason != "" {
+			return []Action{v.step(record.Step{Events: []migration.Event{migration.EvAbort}, Reason: reason, Next: mend})}
+		}
+		return append(v.forward(), v.wakeForPatience()...)
+	case migration.Committed:
+		return v.release()
+	case migration.Released:
+		return v.probation()
+	case migration.Aborted:
+		return v.undoAbort()
+	case migration.Reclaimed:
+		return v.undoCommit()
+	}
+	return nil
+}
+
+// forward goes on towards the verdict. Nothing here waits for a poll: each line follows from an event of a host.
+func (v *View) forward() []Action {
+	m := v.Migration
+	if m.Phase == migration.Admitted {
+		switch {
+		case !v.Target.Known:
+			return []Action{{Do: Open, Role: migration.Target, Epoch: m.Epoch}}
+		case !v.Source.Known:
+			return []Action{{Do: Open, Role: migration.Source, Epoch: m.Epoch}}
+		}
+		return []Action{v.step(record.Step{Events: []migration.Event{migration.EvBegin}})}
+	}
+	if looks := v.unknown(); len(looks) > 0 {
+		return looks
+	}
+	source := rank[v.Source.step()]
+	if m.Phase == migration.Copying {
+		if source == rank[workerapi.StepReady] {
+			return []Action{v.step(record.Step{Events: []migration.Event{migration.EvFreeze}, Note: "freeze granted"})}
+		}
+		return nil
+	}
+	if source < rank[workerapi.StepFrozen] {
+		if v.Source.CutOver {
+			return nil // it has agreed; its next word is that it is frozen
+		}
+		return []Action{{Do: CutOver, Role: migration.Source, Epoch: m.Epoch}}
+	}
+	if v.Target.step() != workerapi.StepHeld {
+		return nil
+	}
+	return []Action{v.step(record.Step{Events: toCommit[m.Phase], Note: v.digestNote()})}
+}
+
+// toCommit is the way from each phase of the cut-over to COMMIT. What the hosts reached together is recorded together: one entry
+// of the log, one round to the majority, stands between HELD and the verdict.
+var toCommit = map[migration.Phase][]migration.Event{
+	migration.Frozen: {migration.EvStaged, migration.EvHeld, migration.EvCommit},
+	migration.Staged: {migration.EvHeld, migration.EvCommit},
+	migration.Held:   {migration.EvCommit},
+}
+
+func (v *View) digestNote() string {
+	if d := v.Target.Session.Digest; d != "" {
+		return "digest " + d
+	}
+	return ""
+}
+
+// release delivers COMMIT: to the target at once, to the source when the target runs or does not answer.
+func (v *View) release() []Action {
+	m := v.Migration
+	if proof := v.targetDead(); proof != "" {
+		return []Action{v.reclaim(proof)}
+	}
+	if v.Target.step() == workerapi.StepReleased {
+		if !v.Source.Known && v.Source.Trouble == nil { // a new leader does not know since when the source is frozen
+			return []Action{{Do: Look, Role: migration.Source}}
+		}
+		released := v.step(record.Step{Events: []migration.Event{migration.EvReleased}, Blackout: v.blackout()})
+		return append([]Action{released}, v.tellSource()...)
+	}
+	acts := []Action{{Do: Decide, Role: migration.Target, Verdict: migration.Commit, Epoch: m.Epoch + 1}}
+	if v.Target.Trouble != nil {
+		acts = append(acts, v.tellSource()...)
+		acts = append(acts, v.note("%s has not answered since COMMIT and may run %s: the source stays held until it is known", m.Target, m.Workload)...)
+	}
+	return acts
+}
+
+// tellSource lets the source know of COMMIT, if it does not.
+func (v *View) tellSource() []Action {
+	if v.Source.Session.Verdict == migration.Commit || v.Source.ended() {
+		return nil
+	}
+	return []Action{{Do: Decide, Role: migration.Source, Verdict: migration.Commit, Epoch: v.Migration.Epoch + 1}}
+}
+
+// probation watches the target; once it has lived long enough the source is ended, then the target's images are dropped.
+func (v *View) probation() []Action {
+	m := v.Migration
+	if proof := v.targetDead(); proof != "" && !m.ProbationOver {
+		return []Action{v.reclaim(proof)}
+	}
+	acts := v.tellSource()
+	end := m.Entered(migration.Released).Add(probationOf(m))
+	switch {
+	case !m.ProbationOver && v.Now.Before(end):
+		if !v.Target.Known {
+			acts = append(acts, Action{Do: Look, Role: migration.Target})
+		}
+		return append(acts, Action{Do: Wake, At: end})
+	case !m.ProbationOver && (!v.Target.Lost.IsZero() || v.Target.Seen.Before(end)):
+		// Nobody has seen the target live after the end: the source stays held until somebody has.
+		acts = append(acts, Action{Do: Look, Role: migration.Target})
+		if !v.Target.Lost.IsZero() {
+			acts = append(acts, v.note("%s does not answer: the source stays held until %s is known to live there", m.Target, m.Workload)...)
+		}
+		return acts
+	case !m.ProbationOver && v.Target.Absent:
+		return append(append(acts, v.note("%s knows nothing of this migration: look there whether %s runs", m.Target, m.Workload)...),
+			Action{Do: Wake, At: v.Now.Add(time.Second)}, Action{Do: Look, Role: migration.Target})
+	case !m.ProbationOver:
+		return append(acts, Action{Do: Record, Change: record.Note{Migration: m.ID, Phase: m.Phase, ProbationOver: true}})
+	case len(acts) > 0:
+		return append(acts, v.waitingFor(v.Source)...)
+	case !v.Source.ended():
+		return append(v.waitingFor(v.Source), Action{Do: Confirm, Role: migration.Source, Epoch: m.Epoch + 1})
+	case !v.Target.ended():
+		return append(v.waitingFor(v.Target), Action{Do: Confirm, Role: migration.Target, Epoch: m.Epoch + 1})
+	}
+	return []Action{v.step(record.Step{Events: []migration.Event{migration.EvConfirm}})}
+}
+
+// undoAbort has both hosts undo, at once: before COMMIT no code of the tree has run on the target.
+func (v *View) undoAbort() []Action {
+	var acts []Action
+	for _, role := range []migration.Role{migration.Source, migration.Target} {
+		if s := v.side(role); !s.undone() {
+			acts = append(acts, Action{Do: Decide, Role: role, Verdict: migration.Abort, Epoch: v.Migration.Epoch})
+			acts = append(acts, v.waitingFor(*s)...)
+		}
+	}
+	if len(acts) == 0 {
+		acts = append(acts, v.step(record.Step{Events: []migration.Event{migration.EvUndone}}))
+	}
+	return acts
+}
+
+// undoCommit brings the source back after RECLAIM, once nothing of the tree is left on the target: a dead root may have left
+// children behind.
+func (v *View) undoCommit() []Action {
+	reclaim := func(s Side, role migration.Role) []Action {
+		return append(v.waitingFor(s), Action{Do: Decide, Role: role, Verdict: migration.Reclaim, Epoch: v.Migration.Epoch + 2})
+	}
+	switch {
+	case !v.Target.undone() && !v.Target.Rebooted:
+		return reclaim(v.Target, migration.Target)
+	case !v.Source.undone():
+		return reclaim(v.Source, migration.Source)
+	}
+	return []Action{v.step(record.Step{Events: []migration.Event{migration.EvUndone}})}
+}
+
+// keepInTouch looks at hosts that have been quiet: a host that died says nothing on its open stream either.
+func (v *View) keepInTouch() []Action {
+	if v.Migration.Phase.Final() {
+		return nil
+	}
+	var acts []Action
+	for _, role := range []migration.Role{migration.Source, migration.Target} {
+		s := v.side(role)
+		if !s.Known || s.Absent || s.Removed || s.undone() || s.ended() {
+			continue
+		}
+		if at := s.Seen.Add(quiet); v.Now.Before(at) {
+			acts = append(acts, Action{Do: Wake, At: at})
+		} else {
+			acts = append(acts, Action{Do: Look, Role: role})
+		}
+	}
+	return acts
+}
+
+// unknown asks the hosts of which nothing is known how they stand: a new leader's first question.
+func (v *View) unknown() []Action {
+	var acts []Action
+	for _, role := range []migration.Role{migration.Source, migration.Target} {
+		if s := v.side(role); !s.Known {
+			acts = append(acts, Action{Do: Look, Role: role})
+		}
+	}
+	return acts
+}
+
+// step is the action that proposes s from where the migration stands now.
+func (v *View) step(s record.Step) Action {
+	s.Migration, s.From, s.Epoch = v.Migration.ID, v.Migration.Phase, v.Epoch
+	return Action{Do: Record, Change: s}
+}
+
+func (v *View) reclaim(proof string) Action {
+	return v.step(record.Step{Events: []migration.Event{migration.EvReclaim}, Reason: proof, Next: "see the workload's log on " + v.Migration.Target})
+}
+
+// blackout is how long no copy of the tree ran: as the target measured it from what the source told it with its last byte,
+// which needs no common clock and leaves out one way over the link; else as this coordinator saw it, the ways of the hosts'
+// answers included.
+func (v *View) blackout() time.Duration {
+	if measured := v.Target.Session.FrozenFor; measured > 0 {
+		return measured
+	}
+	if v.Source.FrozenAt.IsZero() || v.Target.ReleasedAt.IsZero() {
+		return 0
+	}
+	return v.Target.ReleasedAt.Sub(v.Source.FrozenAt)
+}
+
+// note says in the record what the migration waits for, unless it says so already.
+func (v *View) note(format string, args ...any) []Action {
+	text := fmt.Sprintf(format, args...)
+	if v.Migration.Note == text {
+		return nil
+	}
+	return []Action{{Do: Record, Change: record.Note{Migration: v.Migration.ID, Phase: v.Migration.Phase, Note: text}}}
+}
+
+// waitingFor notes that the migration waits for a host in trouble.
+func (v *View) waitingFor(s Side) []Action {
+	switch {
+	case s.Trouble == nil:
+		return nil
+	case !s.Lost.IsZero():
+		if v.Now.Sub(s.Lost) < patienceFrozen {
+			return nil
+		}
+		return v.note("waiting for host %s, which does not answer", s.Host)
+	}
+	return v.note("waiting for host %s: %v", s.Host, s.Trouble)
+}
+
+func probationOf(m record.Migration) time.Duration {
+	if m.Options.Probation > 0 {
+		return m.Options.Probation
+	}
+	return DefaultProbation
+}

@@ -1,0 +1,123 @@
+package coordinator
+
+import (
+	"context"
+	"time"
+
+	"drover/coordinator/api"
+	"drover/coordinator/consensus"
+	"drover/coordinator/record"
+	"drover/internal/errs"
+	"drover/internal/pki"
+	"drover/internal/rpc"
+)
+
+// certTTL is how long a member's certificates are good. Nothing renews them yet: a member joins again before they run out.
+const certTTL = 365 * 24 * time.Hour
+
+// Join makes a machine a member. A machine whose reply was lost asks again with the same name and key and gets it again.
+func (c *Coordinator) Join(ctx context.Context, req api.JoinRequest) (api.JoinReply, error) {
+	if _, err := c.leading(); err != nil {
+		return api.JoinReply{}, err
+	}
+	key, err := pki.ParsePublicKey(req.Key)
+	if err != nil {
+		return api.JoinReply{}, errs.New(errs.Invalid, "%s cannot join: its key: %w", req.Name, err)
+	}
+	hash := pki.HashSecret(req.Token)
+	if t, err := pki.ParseToken(req.Token); err == nil {
+		hash = t.Hash()
+	}
+	text := pki.Format(key)
+	principal := pki.Principal{Role: req.Role, Name: req.Name}
+	switch req.Role {
+	case pki.RoleWorker:
+		_, err = c.node.Propose(ctx, by(ctx), record.HostJoin{Name: req.Name, Address: req.Address, Token: hash, Key: text})
+	case pki.RoleCoordinator:
+		_, err = c.node.Propose(ctx, by(ctx), record.MemberJoin{Name: req.Name, Address: req.Address, Token: hash, Key: text})
+		if err == nil {
+			err = c.node.AddListener(ctx, consensus.Peer{Name: req.Name, Address: req.Address})
+		}
+	default:
+		err = errs.New(errs.Invalid, "%s cannot join as a %q", req.Name, req.Role).WithNext("join as a worker or a coordinator")
+	}
+	if err != nil {
+		return api.JoinReply{}, err
+	}
+	host, err := c.cfg.Authority.SignHost(key, []string{principal.String()}, certTTL)
+	if err != nil {
+		return api.JoinReply{}, errs.New(errs.Failed, "certify %s: %w", req.Name, err)
+	}
+	user, err := c.cfg.Authority.SignUser(key, principal, certTTL)
+	if err != nil {
+		return api.JoinReply{}, errs.New(errs.Failed, "certify %s: %w", req.Name, err)
+	}
+	reply := api.JoinReply{
+		Authority: pki.Format(c.cfg.Authority.PublicKey()), HostCert: pki.Format(host), UserCert: pki.Format(user), Coordinators: c.addresses(),
+	}
+	c.node.Read(func(s *record.State) { reply.Cluster = s.Cluster })
+	if req.Role == pki.RoleCoordinator {
+		pem, err := c.cfg.Authority.PEM()
+		if err != nil {
+			return api.JoinReply{}, err
+		}
+		reply.AuthorityKey = string(pem)
+	}
+	return reply, nil
+}
+
+// addresses are where the coordinators are reached.
+func (c *Coordinator) addresses() (out []string) {
+	c.node.Read(func(s *record.State) {
+		for _, m := range sorted(s.Members) {
+			out = append(out, m.Address)
+		}
+	})
+	return out
+}
+
+// admitMembers gives a vote to each coordinator that has joined, once it is up and has the log: one that has joined and was
+// never started must not count towards the majority.
+func (c *Coordinator) admitMembers(ctx context.Context, _ *lead) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		for _, s := range c.node.Servers() {
+			if s.Voter || !c.caughtUp(ctx, s.Peer) {
+				continue
+			}
+			if err := c.node.Promote(ctx, s.Peer); err != nil {
+				c.log.Info("a coordinator could not be given a vote yet", "name", s.Name, "err", err)
+			} else {
+				c.log.Info("a coordinator has a vote now", "name", s.Name)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// maxBehind is how many entries a new coordinator may lack when it gets its vote.
+const maxBehind = 100
+
+func (c *Coordinator) caughtUp(ctx context.Context, p consensus.Peer) bool {
+	st, err := c.askPeer(ctx, p)
+	return err == nil && st.Index > 0 && st.Index+maxBehind >= c.node.Applied()
+}
+
+// answers says whether a coordinator answers at all.
+func (c *Coordinator) answers(ctx context.Context, p consensus.Peer) bool {
+	_, err := c.askPeer(ctx, p)
+	return err == nil
+}
+
+// askPeer asks another coordinator how it stands itself.
+func (c *Coordinator) askPeer(ctx context.Context, p consensus.Peer) (st api.ClusterStatus, err error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	err = rpc.Call(ctx, c.pool.HTTP(p.Address, pki.Coordinator(p.Name).String()), "GET", selfPath, nil, &st)
+	return st, err
+}

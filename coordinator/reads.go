@@ -1,0 +1,212 @@
+package coordinator
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"drover/coordinator/api"
+	"drover/coordinator/record"
+	"drover/internal/errs"
+	"drover/internal/migration"
+)
+
+// Cluster is who coordinates, as this coordinator sees it.
+func (c *Coordinator) Cluster(ctx context.Context) (api.ClusterStatus, error) {
+	leader := c.node.Leader().Name
+	out := api.ClusterStatus{Leader: leader, Term: c.node.Term(), Index: c.node.Applied()}
+	c.node.Read(func(s *record.State) { out.Name = s.Cluster })
+	for _, s := range c.node.Servers() {
+		out.Coordinators = append(out.Coordinators, api.CoordinatorState{
+			Name: s.Name, Address: s.Address, Leader: s.Name == leader, Healthy: s.Name == c.cfg.Name || c.answers(ctx, s.Peer),
+		})
+	}
+	return out, nil
+}
+
+// Hosts are the cluster's hosts by name.
+func (c *Coordinator) Hosts(context.Context) ([]api.Host, error) {
+	l, err := c.leading()
+	if err != nil {
+		return nil, err
+	}
+	out, now := []api.Host{}, time.Now()
+	for _, h := range sorted(c.node.View().Hosts) {
+		out = append(out, l.hostNow(h, now))
+	}
+	return out, nil
+}
+
+// Workloads are the cluster's workloads by name.
+func (c *Coordinator) Workloads(context.Context) ([]api.Workload, error) {
+	l, err := c.leading()
+	if err != nil {
+		return nil, err
+	}
+	out, now := []api.Workload{}, time.Now()
+	for _, w := range sorted(c.node.View().Workloads) {
+		out = append(out, l.workloadNow(w, now))
+	}
+	return out, nil
+}
+
+// Workload is one of them.
+func (c *Coordinator) Workload(_ context.Context, name string) (api.Workload, error) {
+	l, err := c.leading()
+	if err != nil {
+		return api.Workload{}, err
+	}
+	w, err := c.workloadRecord(name)
+	if err != nil {
+		return api.Workload{}, err
+	}
+	return l.workloadNow(w, time.Now()), nil
+}
+
+// Migrations are those of a workload, or all, newest first.
+func (c *Coordinator) Migrations(_ context.Context, workload string) ([]api.Migration, error) {
+	l, err := c.leading()
+	if err != nil {
+		return nil, err
+	}
+	out := []api.Migration{}
+	for _, m := range c.node.View().Migrations {
+		if workload == "" || m.Workload == workload {
+			out = append(out, l.migrationNow(m))
+		}
+	}
+	slices.SortFunc(out, func(a, b api.Migration) int { return cmp.Compare(b.Transitions[0].Index, a.Transitions[0].Index) })
+	return out, nil
+}
+
+// Migration is one of them.
+func (c *Coordinator) Migration(_ context.Context, id migration.ID) (api.Migration, error) {
+	l, err := c.leading()
+	if err != nil {
+		return api.Migration{}, err
+	}
+	m, err := c.migrationRecord(id)
+	if err != nil {
+		return api.Migration{}, err
+	}
+	return l.migrationNow(m), nil
+}
+
+// WatchMigration tells of every change of the record and of the leader's progress.
+func (c *Coordinator) WatchMigration(ctx context.Context, id migration.ID, f func(api.Migration) error) error {
+	return watch(ctx, c, func(l *lead) (<-chan struct{}, <-chan struct{}) { return c.node.Changed(), l.drivers.Changed() },
+		func() (api.Migration, bool, error) {
+			m, err := c.Migration(ctx, id)
+			return m, m.Phase.Final(), err
+		}, f)
+}
+
+// watch calls f with what look finds, at once and whenever it finds something else after one of two signals, until look says
+// that it is the last.
+func watch[T any](ctx context.Context, c *Coordinator, signals func(*lead) (a, b <-chan struct{}), look func() (T, bool, error), f func(T) error) error {
+	l, err := c.leading()
+	if err != nil {
+		return err
+	}
+	var before T
+	for first := true; ; first = false {
+		a, b := signals(l)
+		now, last, err := look()
+		if err != nil {
+			return err
+		}
+		if first || !reflect.DeepEqual(before, now) {
+			if err := f(now); err != nil {
+				return err
+			}
+		}
+		if last {
+			return nil
+		}
+		before = now
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-l.ctx.Done():
+			return c.noLeader()
+		case <-a:
+		case <-b:
+		}
+	}
+}
+
+// Verdict is linearizable: this coordinator proves that it leads before it looks.
+func (c *Coordinator) Verdict(ctx context.Context, id migration.ID) (api.VerdictReply, error) {
+	if _, err := c.leading(); err != nil {
+		return api.VerdictReply{}, err
+	}
+	if err := c.node.Fresh(ctx); err != nil {
+		return api.VerdictReply{}, err
+	}
+	m, err := c.migrationRecord(id)
+	if err != nil {
+		return api.VerdictReply{}, err
+	}
+	out := api.VerdictReply{Phase: m.Phase, Verdict: m.Verdict()}
+	c.node.Read(func(s *record.State) {
+		w := s.Workloads[m.Workload]
+		out.Epoch, out.Owner = w.Epoch, w.Owner
+	})
+	return out, nil
+}
+
+// migrationNow joins a migration's record with what its driver knows.
+func (l *lead) migrationNow(m record.Migration) api.Migration {
+	live := l.drivers.Live(m.ID)
+	reason := m.Reason
+	if m.Note != "" { // it has a reason only once it is decided, and a note only while it waits
+		reason = m.Note
+	}
+	return api.Migration{
+		ID: m.ID, Workload: m.Workload, Source: m.Source, Target: m.Target, Epoch: m.Epoch, Phase: m.Phase, Verdict: m.Verdict(),
+		Reason: reason, Next: m.Next, Options: m.Options, Plan: m.Plan, By: m.By, Blackout: m.Blackout,
+		Transitions: m.Transitions, Progress: live.Source.Progress, Findings: m.Findings,
+	}
+}
+
+func (c *Coordinator) hostRecord(name string) (h record.Host, err error) {
+	c.node.Read(func(s *record.State) {
+		var ok bool
+		if h, ok = s.Hosts[name]; !ok {
+			err = errs.New(errs.NotFound, "no host is called %q", name).WithNext("drover hosts")
+		}
+	})
+	return h, err
+}
+
+func (c *Coordinator) workloadRecord(name string) (w record.Workload, err error) {
+	c.node.Read(func(s *record.State) {
+		var ok bool
+		if w, ok = s.Workloads[name]; !ok {
+			err = errs.New(errs.NotFound, "no workload is called %q", name).WithNext("drover workloads")
+		}
+	})
+	return w, err
+}
+
+func (c *Coordinator) migrationRecord(id migration.ID) (m record.Migration, err error) {
+	c.node.Read(func(s *record.State) {
+		var ok bool
+		if m, ok = s.Migrations[id]; !ok {
+			err = errs.New(errs.NotFound, "no migration is called %q", id).WithNext("drover migrations")
+		}
+	})
+	return m, err
+}
+
+// sorted are a map's values in the order of its keys.
+func sorted[K cmp.Ordered, V any](m map[K]V) []V {
+	out := make([]V, 0, len(m))
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, m[k])
+	}
+	return out
+}
