@@ -1,0 +1,84 @@
+package agent
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"drover/internal/errs"
+	workerapi "drover/worker/api"
+)
+
+// Host is workerapi.Worker's.
+func (a *Agent) Host(ctx context.Context) (workerapi.HostFacts, error) {
+	f := workerapi.HostFacts{Name: a.cfg.Name, Address: a.cfg.Advertise, Version: Version, CPUs: runtime.NumCPU(), Started: a.started}
+	var err error
+	if f.Engine, err = a.engine.Probe(ctx); err != nil {
+		return f, errs.New(errs.KindOf(err), "probe the engine on %s: %w", a.cfg.Name, err)
+	}
+	total, free, err := memory()
+	if err != nil {
+		return f, err
+	}
+	f.MemoryTotal, f.MemoryFree = total, max(0, a.limited(free)-a.Reserved())
+	if boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
+		f.Boot = strings.TrimSpace(string(boot))
+	}
+	if load, err := os.ReadFile("/proc/loadavg"); err == nil {
+		first, _, _ := strings.Cut(string(load), " ")
+		f.Load1, _ = strconv.ParseFloat(first, 64)
+	}
+	var disk unix.Statfs_t
+	if err := unix.Statfs(a.cfg.StateDir, &disk); err == nil {
+		f.DiskFree = int64(disk.Bavail) * disk.Bsize
+	}
+	return f, nil
+}
+
+// memoryFree is what this host could give to trees, without what it has promised.
+func (a *Agent) memoryFree() (int64, error) {
+	_, free, err := memory()
+	return a.limited(free), err
+}
+
+func (a *Agent) limited(free int64) int64 {
+	if a.cfg.MemoryLimit > 0 {
+		return min(free, a.cfg.MemoryLimit)
+	}
+	return free
+}
+
+// memory reads the kernel's figures: all there is, and what could be had without swapping, in bytes.
+func memory() (total, available int64, err error) {
+	raw, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, 0, errs.New(errs.Failed, "look at the memory: %w", err)
+	}
+	found := 0
+	for lines := bufio.NewScanner(bytes.NewReader(raw)); lines.Scan(); {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 2 {
+			continue
+		}
+		kib, err := strconv.ParseInt(fields[1], 10, 64)
+		if err != nil {
+			continue
+		}
+		switch fields[0] {
+		case "MemTotal:":
+			total, found = kib<<10, found+1
+		case "MemAvailable:":
+			available, found = kib<<10, found+1
+		}
+	}
+	if found != 2 {
+		return 0, 0, errs.New(errs.Failed, "look at the memory: /proc/meminfo has no MemTotal and MemAvailable")
+	}
+	return total, available, nil
+}

@@ -1,0 +1,96 @@
+package agent
+
+import (
+	"context"
+
+	"drover/engine"
+	"drover/engine/criu"
+	"drover/engine/track"
+	"drover/internal/errs"
+	"drover/worker/doctor"
+	"drover/worker/tree"
+	"drover/worker/workloads"
+)
+
+// makeParts makes for real what the configuration does not bring.
+func (a *Agent) makeParts() error {
+	p := a.cfg.Parts
+	a.engine = p.Engine
+	if a.engine == nil {
+		a.engine = probeOnce(criu.New(criu.Config{Path: a.cfg.CRIU, Log: a.log}))
+	}
+	a.tracker = p.Tracker
+	if a.tracker == nil {
+		a.tracker = a.chooseTracker
+	}
+	a.workloads = p.Workloads
+	if a.workloads == nil {
+		h, err := workloads.Open(context.Background(), workloads.Config{
+			StateDir: a.cfg.StateDir, RunDir: a.cfg.RunDir, CRIU: a.cfg.CRIU, Look: doctor.Look, Log: a.log,
+		})
+		if err != nil {
+			return err
+		}
+		a.workloads = h
+	}
+	a.workloadCalls = a.workloads
+	a.doctorCalls = p.Doctor
+	if a.doctorCalls == nil {
+		a.doctorCalls = doctor.Doctor{Workloads: a.workloads.Workloads, Facts: a.Host}
+	}
+	return nil
+}
+
+// chooseTracker makes the best tracker that works on this host, or the one asked for.
+func (a *Agent) chooseTracker(ctx context.Context, name string, lent tree.Lent, dir string) (track.Tracker, error) {
+	f, err := a.engine.Probe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	chosen, err := track.Choose(f, name)
+	if err != nil {
+		return nil, err
+	}
+	switch chosen {
+	case "hash":
+		return track.NewHash(lent.Tree()), nil
+	case "softdirty":
+		return track.NewSoftDirty(lent.Engine(), lent.Tree(), lent.Options(), dir), nil
+	}
+	return nil, errs.New(errs.Refused, "this worker has no tracker %q", chosen).WithNext("leave --tracker out, or use --tracker hash")
+}
+
+// once asks an engine what it can do one single time: a host's kernel and CRIU do not change under a running worker.
+type once struct {
+	engine.Engine
+	answer chan features
+}
+
+type features struct {
+	engine.Features
+	known bool
+}
+
+func probeOnce(e engine.Engine) engine.Engine {
+	o := once{e, make(chan features, 1)}
+	o.answer <- features{}
+	return o
+}
+
+func (o once) Probe(ctx context.Context) (engine.Features, error) {
+	var f features
+	select {
+	case f = <-o.answer:
+	case <-ctx.Done():
+		return engine.Features{}, ctx.Err()
+	}
+	defer func() { o.answer <- f }()
+	if f.known {
+		return f.Features, nil
+	}
+	got, err := o.Engine.Probe(ctx)
+	if err == nil {
+		f = features{got, true}
+	}
+	return got, err
+}

@@ -1,0 +1,278 @@
+// Package api is what a worker answers to: the Worker interface with its contract, its types, and an HTTP client and handler
+// for it that run over an SSH channel. It is the only package of the worker that the coordinator imports.
+package api
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"drover/engine"
+	"drover/engine/track"
+	"drover/internal/migration"
+	"drover/internal/workload"
+)
+
+// Worker is one host's agent. Every call is idempotent: repeating one that succeeded succeeds and changes nothing. Errors
+// are errs.Error values, on both sides of the wire. A call that carries an epoch older than the newest the worker has seen
+// for that workload is refused with errs.Conflict.
+type Worker interface {
+	Host(ctx context.Context) (HostFacts, error)
+	Workloads(ctx context.Context) ([]workload.Status, error)
+
+	// Start starts or adopts spec's tree and returns when it runs.
+	Start(ctx context.Context, spec workload.Spec, epoch migration.Epoch) (workload.Status, error)
+	// Stop ends the tree: signal (0: SIGTERM), then SIGKILL after grace (0: 10 s). The workload stays listed as exited.
+	Stop(ctx context.Context, name string, signal int, grace time.Duration) (workload.Status, error)
+	// Remove forgets an exited workload and its files; force stops it first.
+	Remove(ctx context.Context, name string, force bool) error
+	// Continue lets a stopped tree run. A fenced one (its copy lives elsewhere) needs force.
+	Continue(ctx context.Context, name string, force bool) (workload.Status, error)
+	// Logs copies the workload's output to w; with follow until ctx is done or the tree has exited.
+	Logs(ctx context.Context, name string, opts LogOptions, w io.Writer) error
+
+	// Checkpoint writes a complete image of the tree into dir on this host (absolute; made 0700, must not exist or be empty).
+	Checkpoint(ctx context.Context, name, dir string, final migration.FinalState) (CheckpointReport, error)
+	// Restore brings a workload back from such a directory; a workload of that name must not be alive here.
+	Restore(ctx context.Context, name, dir string, final migration.FinalState, epoch migration.Epoch) (workload.Status, error)
+
+	// Inspect looks at a workload and says what a host must have to take it. It changes nothing.
+	Inspect(ctx context.Context, name string) (Inventory, error)
+	// Judge says whether this host can take a tree with that inventory. It changes nothing and looks at files, pids, ports,
+	// CPU features, memory and versions.
+	Judge(ctx context.Context, inv Inventory) ([]Finding, error)
+
+	// Open opens this host's session of a migration, Source or Target, and returns when it is ready: a target has reserved
+	// what it needs, a source begins its rounds. It is the only call that begins anything.
+	Open(ctx context.Context, req OpenRequest) (SessionState, error)
+	// Session is the state of a session, errs.NotFound if this worker has none of that id.
+	Session(ctx context.Context, id migration.ID) (SessionState, error)
+	// Watch calls f with every event of a session after sequence number after, until the session has ended, ctx is done or f
+	// fails. Events are kept while the session lives, progress ones only the newest.
+	Watch(ctx context.Context, id migration.ID, after uint64, f func(Event) error) error
+	// CutOver lets a source that said ReadyToFreeze freeze its tree.
+	CutOver(ctx context.Context, id migration.ID, epoch migration.Epoch) error
+	// Decide delivers the verdict and returns when it has been acted on. Commit on a target: the tree is released and the
+	// answer carries when. Commit on a source: noted; the tree stays held for probation. Abort and Reclaim: undone. The epoch
+	// is the one the verdict brings: e for Abort, e+1 for Commit, e+2 for Reclaim.
+	Decide(ctx context.Context, id migration.ID, v migration.Verdict, epoch migration.Epoch) (SessionState, error)
+	// Confirm ends a committed session: a source's tree gets its final state, a target drops its images. Only then may a
+	// source be dead.
+	Confirm(ctx context.Context, id migration.ID, epoch migration.Epoch) (SessionState, error)
+	// SetBandwidth limits what a source sends, in bytes a second on the wire; 0 is no limit. It takes effect at once.
+	SetBandwidth(ctx context.Context, id migration.ID, bytesPerSecond int64) error
+}
+
+// HostFacts are what a host says of itself.
+type HostFacts struct {
+	Name        string          `json:"name"`
+	Address     string          `json:"address"` // host:port of its worker
+	Version     string          `json:"version"` // drover's
+	Engine      engine.Features `json:"engine"`
+	Boot        string          `json:"boot"` // boot id: another one means that every tree is gone
+	CPUs        int             `json:"cpus"`
+	MemoryTotal int64           `json:"memory_total"` // bytes
+	MemoryFree  int64           `json:"memory_free"`  // bytes available, less what sessions have reserved
+	DiskFree    int64           `json:"disk_free"`    // bytes, of the state directory
+	Load1       float64         `json:"load1"`
+	Started     time.Time       `json:"started"` // of the worker
+}
+
+// LogOptions choose what Logs copies.
+type LogOptions struct {
+	Stream string `json:"stream"` // "stdout", "stderr" or "" for both
+	Tail   int    `json:"tail"`   // last lines only; 0 is all
+	Follow bool   `json:"follow"`
+}
+
+// CheckpointReport says what a checkpoint made.
+type CheckpointReport struct {
+	Dir    string               `json:"dir"`
+	Bytes  int64                `json:"bytes"`
+	Final  migration.FinalState `json:"final_state"`
+	Stats  engine.Stats         `json:"stats"`
+	Digest string               `json:"digest"` // of the manifest, hex SHA-256; Restore refuses a directory that does not match its own
+}
+
+// OpenRequest opens a session.
+type OpenRequest struct {
+	Migration migration.ID    `json:"migration"`
+	Role      migration.Role  `json:"role"`
+	Epoch     migration.Epoch `json:"epoch"` // the workload's epoch now
+	Spec      workload.Spec   `json:"spec"`
+	Source    Peer            `json:"source"`
+	Target    Peer            `json:"target"`
+	Inventory Inventory       `json:"inventory"`
+	Options   MoveOptions     `json:"options"`
+	Resume    bool            `json:"resume,omitempty"` // reopen after a lost connection; a session that exists is returned as it is
+}
+
+// Peer is a worker as the other one reaches it.
+type Peer struct {
+	Host    string `json:"host"`
+	Address string `json:"address"`
+}
+
+// MoveOptions are what the user may choose for a migration. Zero values ask for the default.
+type MoveOptions struct {
+	FinalState       migration.FinalState `json:"final_state,omitempty"`        // target: running (default) or stopped
+	SourceFinalState migration.FinalState `json:"source_final_state,omitempty"` // source: dead (default) or stopped
+	MaxRounds        int                  `json:"max_rounds,omitempty"`         // 1..64, default 8; the final dump is not a round
+	Downtime         time.Duration        `json:"downtime_ns,omitempty"`        // cut over when the predicted blackout is within it; default 300 ms
+	DowntimeStrict   bool                 `json:"downtime_strict,omitempty"`    // fail instead of cutting over when it cannot be met
+	Tracker          string               `json:"tracker,omitempty"`            // "", "hash", "softdirty"
+	Compression      string               `json:"compression,omitempty"`        // "", "none", "s2", "zstd"
+	Bandwidth        int64                `json:"bandwidth,omitempty"`          // bytes a second on the wire; 0 is no limit
+	Probation        time.Duration        `json:"probation_ns,omitempty"`       // default 2 s
+	Deadline         time.Duration        `json:"deadline_ns,omitempty"`        // for the whole migration up to the verdict; default 30 min
+}
+
+// Step is how far a session has come.
+type Step string
+
+const (
+	StepOpen     Step = "open"            // ready; a source's rounds run
+	StepReady    Step = "ready-to-freeze" // source: rounds have done what they can, asks for CutOver; rounds go on meanwhile
+	StepFrozen   Step = "frozen"          // source: the tree is held
+	StepStaged   Step = "staged"          // target: all is there, digests equal; source: has sent it and heard so
+	StepHeld     Step = "held"            // target: rebuilt, waits
+	StepReleased Step = "released"        // target: runs or is stopped as asked
+	StepDone     Step = "done"            // confirmed
+	StepUndone   Step = "undone"          // aborted or reclaimed, and undone
+	StepFailed   Step = "failed"          // cannot go on and waits for Abort (before the verdict) or Reclaim (target after it)
+)
+
+// SessionState is what a worker says of one session.
+type SessionState struct {
+	Migration migration.ID      `json:"migration"`
+	Workload  string            `json:"workload"`
+	Role      migration.Role    `json:"role"`
+	Epoch     migration.Epoch   `json:"epoch"`
+	Step      Step              `json:"step"`
+	Verdict   migration.Verdict `json:"verdict,omitempty"`
+	Error     string            `json:"error,omitempty"` // step failed: why
+	Next      string            `json:"next,omitempty"`  // step failed: what to do
+	Kind      string            `json:"kind,omitempty"`  // step failed: errs.Kind's name
+	Digest    string            `json:"digest,omitempty"`
+	Progress  Progress          `json:"progress"`
+	FrozenAt  time.Time         `json:"frozen_at,omitzero"`   // source's clock
+	FrozenFor time.Duration     `json:"frozen_for,omitempty"` // how long the source's tree has not run, measured on the source
+	// Alive says of a released target: its root still runs. ExitSignal is the signal that ended it, 0 if none.
+	Alive      bool `json:"alive,omitempty"`
+	ExitSignal int  `json:"exit_signal,omitempty"`
+	// NeverRan is true on a target whose tree has not executed an instruction and never will.
+	NeverRan bool `json:"never_ran,omitempty"`
+}
+
+// Progress is a source's view of its rounds.
+type Progress struct {
+	Tracker       string        `json:"tracker,omitempty"`
+	Compression   string        `json:"compression,omitempty"`
+	Round         int           `json:"round"` // from 1; 0 before the first
+	PagesTotal    uint64        `json:"pages_total"`
+	PagesSent     uint64        `json:"pages_sent"` // over all rounds
+	PagesLeft     uint64        `json:"pages_left"` // of this round, an estimate
+	WireBytes     uint64        `json:"wire_bytes"`
+	Rate          float64       `json:"rate"`           // bytes a second on the wire, of late
+	DirtyRate     float64       `json:"dirty_rate"`     // pages a second
+	BlackoutGuess time.Duration `json:"blackout_guess"` // if it cut over now
+	TimeLeft      time.Duration `json:"time_left"`
+	Rounds        []Round       `json:"rounds,omitempty"`
+}
+
+// Round is the report of one finished round; Final marks the pass in the freeze.
+type Round struct {
+	N         int              `json:"n"`
+	Final     bool             `json:"final,omitempty"`
+	Track     track.RoundStats `json:"track"`
+	PagesSent uint64           `json:"pages_sent"`
+	WireBytes uint64           `json:"wire_bytes"`
+	Took      time.Duration    `json:"took_ns"`
+}
+
+// Event is something that happened in a session.
+type Event struct {
+	Seq   uint64       `json:"seq"` // from 1, without gaps but for dropped progress
+	Time  time.Time    `json:"time"`
+	Host  string       `json:"host"`
+	State SessionState `json:"state"`
+	Note  string       `json:"note,omitempty"` // for people
+}
+
+// Verdict words of the doctor.
+const (
+	Go         = "GO"
+	GoWithFlag = "GO-WITH-FLAG" // drover sets the flag itself; said so that it can be known
+	NoGo       = "NO-GO"
+)
+
+// Finding is one thing the doctor looked at.
+type Finding struct {
+	Check   string `json:"check"` // "cpu", "files", "pids", …
+	Host    string `json:"host"`
+	Verdict string `json:"verdict"`
+	Detail  string `json:"detail"`
+	Flag    string `json:"flag,omitempty"` // with GO-WITH-FLAG
+	Mend    string `json:"mend,omitempty"` // with NO-GO: how
+}
+
+// Inventory is what a tree has and a target must offer. All lists are bounded (10,000 files, 4,096 processes) and Truncated
+// says when one was cut.
+type Inventory struct {
+	Workload   string          `json:"workload"`
+	Host       string          `json:"host"`
+	Spec       workload.Spec   `json:"spec"`
+	Epoch      migration.Epoch `json:"epoch"`
+	Engine     engine.Features `json:"engine"`
+	CPU        CPU             `json:"cpu"`
+	Processes  []Process       `json:"processes"`
+	Files      []File          `json:"files"`     // open or mapped, outside volumes that are carried
+	Listeners  []Listener      `json:"listeners"` // with the host's network only
+	OwnPidNS   bool            `json:"own_pid_ns"`
+	OwnNetNS   bool            `json:"own_net_ns"`
+	OwnIPCNS   bool            `json:"own_ipc_ns"`
+	OwnMountNS bool            `json:"own_mount_ns"`
+	NetNSInode uint64          `json:"net_ns_inode,omitempty"`
+	MAC        string          `json:"mac,omitempty"` // that answers for the workload's address now
+	RSS        int64           `json:"rss"`           // bytes
+	Dirty      int64           `json:"dirty"`         // bytes carried in volumes
+	Options    engine.Options  `json:"options"`
+	Findings   []Finding       `json:"findings"` // of the source's own look: io_uring, userfaultfd, MPTCP, terminals, …
+	Truncated  bool            `json:"truncated,omitempty"`
+	// StoppedPids are those stopped by a signal before anything began, in the tree's own pid namespace.
+	StoppedPids []int `json:"stopped_pids,omitempty"`
+}
+
+// CPU is what a host's processor offers.
+type CPU struct {
+	Vendor   string   `json:"vendor"`
+	Model    string   `json:"model"`
+	Features []string `json:"features"` // /proc/cpuinfo's flags, sorted
+}
+
+// Process is one process of a tree.
+type Process struct {
+	Pid   int    `json:"pid"` // in the tree's pid namespace
+	Host  int    `json:"host"`
+	TIDs  []int  `json:"tids"` // in the tree's pid namespace
+	UID   int    `json:"uid"`
+	State string `json:"state"` // /proc/PID/stat's letter
+	Comm  string `json:"comm"`
+}
+
+// File is one file a tree has open or mapped.
+type File struct {
+	Path    string `json:"path"` // as the tree sees it
+	Size    int64  `json:"size"`
+	Mode    uint32 `json:"mode"`
+	BuildID string `json:"build_id,omitempty"` // hex, mapped ELF files
+	Mapped  bool   `json:"mapped,omitempty"`
+	Append  bool   `json:"append,omitempty"` // open for writing
+}
+
+// Listener is a port a tree listens on.
+type Listener struct {
+	Proto   string `json:"proto"` // tcp, tcp6, udp, udp6, mptcp
+	Address string `json:"address"`
+	Port    int    `json:"port"`
+}

@@ -1,0 +1,147 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// process is what /proc says of one process.
+type process struct {
+	pid, parent, session int // as this host sees them
+	tty                  int // device number of the controlling terminal, 0 if none
+	inside               int // pid in its own pid namespace
+	tids                 []int
+	uid                  int
+	state                string
+	comm                 string
+	rss                  int64
+	tracer               int
+	kernel               bool
+}
+
+func proc(pid int, name string) string { return fmt.Sprintf("/proc/%d/%s", pid, name) }
+
+// isGone says whether an error means that a process ended while it was looked at.
+func isGone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
+}
+
+// treeOf are a root and all its descendants, the root first. It is empty if the root is gone.
+func treeOf(root int) ([]process, error) {
+	dirs, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	children := map[int][]process{}
+	var found []process
+	for _, d := range dirs {
+		pid, err := strconv.Atoi(d.Name())
+		if err != nil {
+			continue
+		}
+		b, err := os.ReadFile(proc(pid, "stat"))
+		if err != nil {
+			continue // it ended
+		}
+		p, ok := parseStat(string(b))
+		if !ok {
+			return nil, fmt.Errorf("cannot understand /proc/%d/stat", pid)
+		}
+		if pid == root {
+			found = append(found, p)
+		}
+		children[p.parent] = append(children[p.parent], p)
+	}
+	for i := 0; i < len(found); i++ { // found grows
+		found = append(found, children[found[i].pid]...)
+	}
+	return found, nil
+}
+
+// parseStat reads /proc/PID/stat, whose second field may contain anything. Fields are numbered from 1 as in proc_pid_stat(5).
+func parseStat(line string) (p process, ok bool) {
+	open, end := strings.IndexByte(line, '('), strings.LastIndexByte(line, ')')
+	if open < 0 || end < open {
+		return p, false
+	}
+	f := strings.Fields(line[end+1:]) // from field 3
+	if len(f) < 22 {
+		return p, false
+	}
+	number := func(field int) int {
+		n, _ := strconv.Atoi(f[field-3])
+		return n
+	}
+	const kernelThread = 0x00200000 // PF_KTHREAD
+	p.pid, _ = strconv.Atoi(strings.TrimSpace(line[:open]))
+	p.comm, p.state = line[open+1:end], f[0]
+	p.parent, p.session, p.tty = number(4), number(6), number(7)
+	p.kernel = number(9)&kernelThread != 0
+	return p, p.pid > 0
+}
+
+// complete reads what stat does not say. A process that ended meanwhile gives an error that isGone.
+func (p *process) complete() error {
+	b, err := os.ReadFile(proc(p.pid, "status"))
+	if err != nil {
+		return err
+	}
+	p.parseStatus(string(b))
+	tasks, err := os.ReadDir(proc(p.pid, "task"))
+	if err != nil {
+		return err
+	}
+	for _, t := range tasks {
+		b, err := os.ReadFile(proc(p.pid, "task/"+t.Name()+"/status"))
+		if err != nil {
+			continue // a thread that ended
+		}
+		p.tids = append(p.tids, last(field(string(b), "NSpid")))
+	}
+	slices.Sort(p.tids)
+	return nil
+}
+
+func (p *process) parseStatus(text string) {
+	p.inside = last(field(text, "NSpid"))
+	p.uid = first(field(text, "Uid"))
+	p.tracer = first(field(text, "TracerPid"))
+	p.rss = int64(first(field(text, "VmRSS"))) << 10
+}
+
+// field are the words after "key:" in a file of such lines.
+func field(text, key string) []string {
+	for line := range strings.Lines(text) {
+		if k, rest, ok := strings.Cut(line, ":"); ok && k == key {
+			return strings.Fields(rest)
+		}
+	}
+	return nil
+}
+
+func first(words []string) int { return number(words, 0) }
+func last(words []string) int  { return number(words, len(words)-1) }
+
+func number(words []string, i int) int {
+	if i < 0 || i >= len(words) {
+		return 0
+	}
+	n, _ := strconv.Atoi(words[i])
+	return n
+}
+
+// namespace is the inode of a process's namespace of that kind, 0 if it cannot be told.
+func namespace(pid string, kind string) uint64 {
+	var st unix.Stat_t
+	if unix.Stat("/proc/"+pid+"/ns/"+kind, &st) != nil {
+		return 0
+	}
+	return st.Ino
+}

@@ -1,0 +1,186 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+
+	"drover/engine"
+	"drover/internal/errs"
+	"drover/worker/cgroup"
+)
+
+// Probe is engine.Engine's, done by the keeper; so are PreDump, Dump, Restore, Kill and Continue.
+func (c *Client) Probe(ctx context.Context) (engine.Features, error) {
+	var f engine.Features
+	err := c.call(ctx, opProbe, nil, nil, &f)
+	return f, err
+}
+
+// PreDump is engine.Engine's, done by the keeper.
+func (c *Client) PreDump(ctx context.Context, req engine.PreDumpRequest) (engine.Stats, error) {
+	files, pages := dumpFiles(req.Images, req.Pages)
+	req.Images, req.Pages = nil, nil
+	var s engine.Stats
+	err := c.call(ctx, opPreDump, preDumpBody{Request: req, Pages: pages}, files, &s)
+	return s, err
+}
+
+// Dump is engine.Engine's, done by the keeper: the hold is its, and outlives this worker.
+func (c *Client) Dump(ctx context.Context, req engine.DumpRequest) (engine.Hold, error) {
+	files, pages := dumpFiles(req.Images, req.Pages)
+	ask := req.AtFreeze
+	req.Images, req.Pages, req.AtFreeze = nil, nil, nil
+	var h holdAnswer
+	if err := c.callAsking(ctx, opDump, dumpBody{Request: wireDump(req), Pages: pages, Ask: ask != nil}, files, ask, &h); err != nil {
+		return nil, err
+	}
+	return newHold(c, h), nil
+}
+
+// Restore is engine.Engine's, done by the keeper: the hold is its, and outlives this worker.
+func (c *Client) Restore(ctx context.Context, req engine.RestoreRequest) (engine.Hold, error) {
+	files := []*os.File{req.Images}
+	var keys []string
+	for key, f := range req.Inherit {
+		keys, files = append(keys, key), append(files, f)
+	}
+	req.Images, req.Inherit = nil, nil
+	var h holdAnswer
+	if err := c.call(ctx, opRestore, restoreBody{Request: req, Inherit: keys}, files, &h); err != nil {
+		return nil, err
+	}
+	return newHold(c, h), nil
+}
+
+// Kill is engine.Engine's, done by the keeper.
+func (c *Client) Kill(ctx context.Context, t engine.Tree) error {
+	return c.call(ctx, opKill, treeBody{Tree: t}, nil, nil)
+}
+
+// Continue is engine.Engine's, done by the keeper.
+func (c *Client) Continue(ctx context.Context, t engine.Tree, keepStopped []int) error {
+	return c.call(ctx, opContinue, treeBody{Tree: t, KeepStopped: keepStopped}, nil, nil)
+}
+
+// Hold is the hold the keeper has, ended or not, nil without one. Ending an ended one the same way again gives the same
+// answer, so that a worker that crashed after its verdict may repeat it.
+func (c *Client) Hold(ctx context.Context) (engine.Hold, error) {
+	h, err := c.held(ctx)
+	if err != nil || h.ID == 0 {
+		return nil, err
+	}
+	return newHold(c, h), nil
+}
+
+// HoldOf is Hold, but nil unless the hold is a dump's (restore false) or a restore's (restore true).
+func (c *Client) HoldOf(ctx context.Context, restore bool) (engine.Hold, error) {
+	h, err := c.held(ctx)
+	if err != nil || h.ID == 0 || (h.Kind == opRestore) != restore {
+		return nil, err
+	}
+	return newHold(c, h), nil
+}
+
+func (c *Client) held(ctx context.Context) (holdAnswer, error) {
+	var h holdAnswer
+	err := c.call(ctx, opHold, nil, nil, &h)
+	return h, err
+}
+
+// NetworkLock is the name of the nftables table that the dump which the keeper has a hold of has left in the tree's network
+// namespace, "" if there is none.
+func (c *Client) NetworkLock(ctx context.Context) (string, error) {
+	h, err := c.held(ctx)
+	return h.Lock, err
+}
+
+// Forget lets go of an ended hold; without one it does nothing.
+func (c *Client) Forget(ctx context.Context) error {
+	h, err := c.held(ctx)
+	if err != nil || h.ID == 0 {
+		return err
+	}
+	return c.call(ctx, opForget, holdBody{ID: h.ID}, nil, nil)
+}
+
+func dumpFiles(images, pages *os.File) ([]*os.File, bool) {
+	if pages == nil {
+		return []*os.File{images}, false
+	}
+	return []*os.File{images, pages}, true
+}
+
+// hold is a keeper's hold as the worker sees it.
+type hold struct {
+	client *Client
+	said   holdAnswer
+
+	once sync.Once
+	lost chan struct{}
+
+	mu    sync.Mutex
+	stats engine.Stats
+}
+
+func newHold(c *Client, said holdAnswer) *hold {
+	return &hold{client: c, said: said, stats: said.Stats, lost: make(chan struct{})}
+}
+
+func (h *hold) Pid() int { return h.said.Pid }
+
+func (h *hold) Stats() engine.Stats {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.stats
+}
+
+func (h *hold) Commit(ctx context.Context) (engine.Stats, error) {
+	var s engine.Stats
+	if err := h.client.call(ctx, opCommit, holdBody{ID: h.said.ID}, nil, &s); err != nil {
+		return h.Stats(), err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stats = s
+	return s, nil
+}
+
+// Abort undoes the operation, also when the keeper has died with the hold: CRIU, whose conversation broke, has undone its own
+// part then, and the cgroup is what still keeps the tree from running.
+func (h *hold) Abort(ctx context.Context) error {
+	err := h.client.call(ctx, opAbort, holdBody{ID: h.said.ID}, nil, nil)
+	if err == nil || !errors.Is(err, engine.ErrLost) && !h.client.dead() {
+		return err
+	}
+	var c Config
+	if err := readJSON(h.client.Dir.config(), &c); err != nil {
+		return err
+	}
+	group := cgroup.Group(c.Cgroup)
+	if h.said.Kind == opRestore {
+		return group.Kill(ctx)
+	}
+	return group.Thaw(ctx)
+}
+
+// dead says whether no keeper lives there.
+func (c *Client) dead() bool {
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	return Gone(now, c.Dir) == nil
+}
+
+// Lost is closed when CRIU or the keeper died. The look-out starts with the first call and ends with the hold.
+func (h *hold) Lost() <-chan struct{} {
+	h.once.Do(func() {
+		go func() {
+			err := h.client.call(context.Background(), opAwaitLost, holdBody{ID: h.said.ID}, nil, nil)
+			if err == nil || errs.KindOf(err) != errs.Conflict {
+				close(h.lost)
+			}
+		}()
+	})
+	return h.lost
+}

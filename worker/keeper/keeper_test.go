@@ -1,0 +1,394 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"drover/engine"
+	"drover/internal/errs"
+	"drover/internal/migration"
+)
+
+// model is an engine whose dumps and restores succeed at once.
+type model struct {
+	mu     sync.Mutex
+	holds  []*modelHold
+	frozen chan struct{} // closed when a dump waits at its freeze for ctx, if wait is set
+	wait   bool
+}
+
+func (m *model) Probe(context.Context) (engine.Features, error) {
+	return engine.Features{Engine: "model", Version: "1"}, nil
+}
+func (m *model) PreDump(context.Context, engine.PreDumpRequest) (engine.Stats, error) {
+	return engine.Stats{}, engine.ErrNoTracking
+}
+func (m *model) Dump(ctx context.Context, r engine.DumpRequest) (engine.Hold, error) {
+	if m.wait {
+		close(m.frozen)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	if r.AtFreeze != nil {
+		if err := r.AtFreeze(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if r.Pages != nil {
+		if _, err := r.Pages.WriteString("pages"); err != nil {
+			return nil, err
+		}
+	}
+	info, err := r.Images.Stat()
+	if err != nil || !info.IsDir() {
+		return nil, errors.New("the images are no directory")
+	}
+	return m.held(r.Tree.Pid), nil
+}
+func (m *model) Restore(_ context.Context, r engine.RestoreRequest) (engine.Hold, error) {
+	b, err := io.ReadAll(r.Inherit["net"])
+	if err != nil {
+		return nil, err
+	}
+	if string(b) != "namespace" {
+		return nil, errors.New("the namespace's file said " + string(b))
+	}
+	return m.held(os.Getpid()), nil
+}
+func (m *model) Kill(context.Context, engine.Tree) error { return engine.ErrGone }
+func (m *model) Continue(_ context.Context, t engine.Tree, keep []int) error {
+	return errs.New(errs.Refused, "%d keeps %v", t.Pid, keep).WithNext("do this")
+}
+
+func (m *model) made() []*modelHold {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.holds
+}
+
+func (m *model) held(pid int) engine.Hold {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := &modelHold{pid: pid, lost: make(chan struct{})}
+	m.holds = append(m.holds, h)
+	return h
+}
+
+type modelHold struct {
+	pid     int
+	lost    chan struct{}
+	mu      sync.Mutex
+	verdict migration.Verdict
+}
+
+func (h *modelHold) Pid() int              { return h.pid }
+func (h *modelHold) Stats() engine.Stats   { return engine.Stats{Frozen: 5} }
+func (h *modelHold) Lost() <-chan struct{} { return h.lost }
+func (h *modelHold) Commit(context.Context) (engine.Stats, error) {
+	return engine.Stats{Frozen: 6}, h.decide(migration.Commit)
+}
+func (h *modelHold) Abort(context.Context) error { return h.decide(migration.Abort) }
+func (h *modelHold) decide(v migration.Verdict) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.verdict != "" && h.verdict != v {
+		return engine.ErrDecided
+	}
+	h.verdict = v
+	return nil
+}
+
+// serving is a keeper with that engine in this process, and a client of it.
+func serving(t *testing.T, m *model) (*keeper, *Client) {
+	t.Helper()
+	dir := Dir(filepath.Join(t.TempDir(), strings.Repeat("a-long-name/", 12))) // longer than a socket's path may be
+	if err := os.MkdirAll(string(dir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeJSON(dir.config(), Config{Workload: "w", Cgroup: "/nonexistent/cgroup"}); err != nil {
+		t.Fatal(err)
+	}
+	was := newEngine
+	newEngine = func(Config, *slog.Logger) engine.Engine { return m }
+	defer func() { newEngine = was }()
+	k, l, err := open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.log = slog.New(slog.DiscardHandler)
+	ended := make(chan int)
+	go func() { ended <- k.serve(l) }()
+	t.Cleanup(func() {
+		k.once.Do(func() { close(k.quit) })
+		if code := <-ended; code != 0 {
+			t.Errorf("the keeper ended with %d", code)
+		}
+		k.lock.Close()
+	})
+	return k, &Client{Dir: dir}
+}
+
+func images(t *testing.T) *os.File {
+	t.Helper()
+	d, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+func TestAHoldOutlivesTheWorkerThatMadeIt(t *testing.T) {
+	m := &model{}
+	_, c := serving(t, m)
+	if h, err := c.Hold(t.Context()); h != nil || err != nil {
+		t.Fatalf("a hold before any dump: %v, %v", h, err)
+	}
+	if _, err := c.Dump(t.Context(), engine.DumpRequest{Tree: engine.Tree{Pid: 42}, Images: images(t)}); err != nil {
+		t.Fatal(err)
+	}
+	// Every call is a connection of its own: what follows comes from another worker as far as the keeper can tell.
+	h, err := (&Client{Dir: c.Dir}).HoldOf(t.Context(), false)
+	if err != nil || h == nil || h.Pid() != 42 || h.Stats().Frozen != 5 {
+		t.Fatalf("the hold: %+v, %v", h, err)
+	}
+	if h, err := c.HoldOf(t.Context(), true); h != nil || err != nil {
+		t.Errorf("a dump's hold is given as a restore's: %v, %v", h, err)
+	}
+	if err := c.Quit(t.Context()); errs.KindOf(err) != errs.Conflict {
+		t.Errorf("the keeper would leave its hold alone: %v", err)
+	}
+	if err := c.Forget(t.Context()); errs.KindOf(err) != errs.Conflict {
+		t.Errorf("the keeper would forget a hold that has not ended: %v", err)
+	}
+	if _, err := c.Dump(t.Context(), engine.DumpRequest{Images: images(t)}); !errors.Is(err, engine.ErrBusy) {
+		t.Errorf("a second dump beside a hold: %v", err)
+	}
+	for range 2 {
+		if s, err := h.Commit(t.Context()); err != nil || s.Frozen != 6 {
+			t.Errorf("commit: %+v, %v", s, err)
+		}
+	}
+	if err := h.Abort(t.Context()); !errors.Is(err, engine.ErrDecided) {
+		t.Errorf("abort after commit: %v", err)
+	}
+	if again, err := c.Hold(t.Context()); err != nil || again == nil {
+		t.Errorf("a worker that crashed after its verdict cannot repeat it: %v, %v", again, err)
+	}
+	if err := c.Forget(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if h, err := c.Hold(t.Context()); h != nil || err != nil {
+		t.Errorf("a hold after it was forgotten: %v, %v", h, err)
+	}
+}
+
+func TestAWorkerThatGoesAwayAtTheFreezeAbortsTheDump(t *testing.T) {
+	m := &model{}
+	_, c := serving(t, m)
+	conn, err := c.connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := request{Op: opDump, Body: []byte(`{"request":{},"ask":true}`)}
+	if err := send(conn, ask, images(t)); err != nil {
+		t.Fatal(err)
+	}
+	var a answer
+	if _, err := receive(conn, &a); err != nil || !a.Freeze {
+		t.Fatalf("the keeper did not ask at the freeze: %+v, %v", a, err)
+	}
+	conn.Close()
+	// The next dump is let in once the first has ended; it would be refused beside a hold.
+	if _, err := c.Dump(t.Context(), engine.DumpRequest{Images: images(t)}); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(m.made()); n != 1 {
+		t.Errorf("the dump without a worker was carried through: %d holds", n)
+	}
+}
+
+func TestTheFreezesErrorComesBackToWhoGaveIt(t *testing.T) {
+	_, c := serving(t, &model{})
+	no := errs.New(errs.Refused, "not now").WithNext("later")
+	_, err := c.Dump(t.Context(), engine.DumpRequest{Images: images(t), AtFreeze: func(context.Context) error { return no }})
+	if err == nil || errs.KindOf(err) != errs.Refused || errs.NextOf(err) != "later" || err.Error() != "not now" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestACancelledDumpIsGivenUp(t *testing.T) {
+	m := &model{wait: true, frozen: make(chan struct{})}
+	_, c := serving(t, m)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-m.frozen
+		cancel()
+	}()
+	if _, err := c.Dump(ctx, engine.DumpRequest{Images: images(t)}); errs.KindOf(err) != errs.Aborted {
+		t.Errorf("got %v", err)
+	}
+	if h, err := c.Hold(t.Context()); h != nil || err != nil {
+		t.Errorf("it left a hold: %v, %v", h, err)
+	}
+}
+
+func TestDescriptorsReachTheEngine(t *testing.T) {
+	m := &model{}
+	_, c := serving(t, m)
+	ours, theirs, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	if _, err := c.Dump(t.Context(), engine.DumpRequest{Images: images(t), Pages: theirs}); err != nil {
+		t.Fatal(err)
+	}
+	theirs.Close() // the keeper's copy is closed too: else this would never end
+	if b, err := io.ReadAll(ours); err != nil || string(b) != "pages" {
+		t.Errorf("the pages are %q, %v", b, err)
+	}
+	h, err := c.Hold(t.Context())
+	if err == nil {
+		err = h.Abort(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "ns")
+	if err := os.WriteFile(path, []byte("namespace"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ns, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	r, err := c.Restore(t.Context(), engine.RestoreRequest{Images: images(t), Inherit: map[string]*os.File{"net": ns}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err := c.State(t.Context()); err != nil || s.Pid != r.Pid() {
+		t.Errorf("the restored tree is not watched: %v, %v", s, err)
+	}
+	if err := r.Abort(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestErrorsKeepTheirKindTheirNextStepAndTheirSentinel(t *testing.T) {
+	_, c := serving(t, &model{})
+	if err := c.Kill(t.Context(), engine.Tree{}); !errors.Is(err, engine.ErrGone) || err.Error() != engine.ErrGone.Error() {
+		t.Errorf("kill: %v", err)
+	}
+	if _, err := c.PreDump(t.Context(), engine.PreDumpRequest{Images: images(t)}); !errors.Is(err, engine.ErrNoTracking) {
+		t.Errorf("pre-dump: %v", err)
+	}
+	err := c.Continue(t.Context(), engine.Tree{Pid: 7}, []int{1, 2})
+	if errs.KindOf(err) != errs.Refused || err.Error() != "7 keeps [1 2]" || errs.NextOf(err) != "do this" {
+		t.Errorf("continue: %v", err)
+	}
+}
+
+func TestALostHoldIsNoticed(t *testing.T) {
+	m := &model{}
+	_, c := serving(t, m)
+	h, err := c.Dump(t.Context(), engine.DumpRequest{Images: images(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-h.Lost():
+		t.Fatal("lost before anything happened")
+	default:
+	}
+	close(m.made()[0].lost)
+	<-h.Lost()
+	if err := h.Abort(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhatIsNotARequestHarmsNobody(t *testing.T) {
+	_, c := serving(t, &model{})
+	for _, garbage := range []string{"{", `{"op":"nosuch"}`, `{"op":"dump","body":{}}`, `{"op":"restore","body":{"inherit":["a"]}}`, `{"op":"commit","body":{"id":9}}`, `{"op":"start","body":[]}`} {
+		conn, err := c.connect(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write([]byte(garbage)); err != nil {
+			t.Fatal(err)
+		}
+		var a answer
+		_, err = receive(conn, &a)
+		if err == nil && a.Error == nil {
+			t.Errorf("%s was answered with %s", garbage, a.Body)
+		}
+		conn.Close()
+	}
+	if err := send(&net.UnixConn{}, request{Body: []byte(`"` + strings.Repeat("x", maxPacket) + `"`)}); errs.KindOf(err) != errs.Invalid {
+		t.Errorf("a message that is too long: %v", err)
+	}
+	if f, err := c.Probe(t.Context()); err != nil || f.Engine != "model" {
+		t.Errorf("the keeper is harmed: %+v, %v", f, err)
+	}
+}
+
+func TestThereIsOneKeeperOfADirectory(t *testing.T) {
+	_, c := serving(t, &model{})
+	if _, _, err := open(c.Dir); errs.KindOf(err) != errs.Conflict {
+		t.Errorf("a second keeper: %v", err)
+	}
+	if c.dead() {
+		t.Error("a living keeper is taken for dead")
+	}
+	empty := &Client{Dir: Dir(t.TempDir())}
+	if _, err := empty.State(t.Context()); errs.KindOf(err) != errs.Unavailable {
+		t.Errorf("asking where there is no keeper: %v", err)
+	}
+}
+
+func TestUsersAreNumbers(t *testing.T) {
+	for _, c := range []struct {
+		user     string
+		uid, gid int
+		ok       bool
+	}{{"", 0, 0, true}, {"33", 33, 33, true}, {"33:44", 33, 44, true}, {"www-data", 0, 0, false}, {"33:", 0, 0, false}, {"-1", 0, 0, false}, {"1:2:3", 0, 0, false}} {
+		uid, gid, err := IDs(c.user)
+		if (err == nil) != c.ok || uid != c.uid && c.ok || gid != c.gid && c.ok {
+			t.Errorf("%q: got %d:%d, %v", c.user, uid, gid, err)
+		}
+	}
+}
+
+func TestTheLockOfADumpIsNamedByItsInventory(t *testing.T) {
+	d := images(t)
+	if _, err := lockName(d); err == nil {
+		t.Error("named without an inventory")
+	}
+	const inventory = "\x16\x31\x31\x58\x4e\x00\x00\x00\x08\x02\x10\x01\x1a\x18\x08\x01\x10\x01\x18\x01\x20\x01\x28\x01\x30\x02\x38\x03\x40\x04\x48\x06" +
+		"P\x07X\x08`\x05\x20\x01\x28\x01\x30\x00\x58\x01\x62\x00j$fbe2d866-e831-4cbc-8b35-bd7fb382def4" // as CRIU 4.2.1 writes it
+	path := filepath.Join(d.Name(), "inventory.img")
+	if err := os.WriteFile(path, []byte(inventory), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if name, err := lockName(d); err != nil || name != "CRIU-fbe2d866-e831-4cbc-8b" {
+		t.Errorf("got %q, %v", name, err)
+	}
+	for _, torn := range []string{"", "\x16\x31\x31\x58", inventory[:20], inventory[:4] + "\xff\xff\xff\xff" + inventory[8:]} {
+		if err := os.WriteFile(path, []byte(torn), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := lockName(d); err == nil {
+			t.Errorf("named by a torn inventory of %d bytes", len(torn))
+		}
+	}
+}

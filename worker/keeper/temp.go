@@ -1,0 +1,67 @@
+package keeper
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"regexp"
+
+	"golang.org/x/sys/unix"
+
+	"drover/engine"
+)
+
+// tempRoot is the directory that CRIU makes to build a tree's mounts below, as its log names it (criu/mount.c).
+var tempRoot = regexp.MustCompile(`/tmp/\.criu\.mntns\.[A-Za-z0-9]{6}`)
+
+// sweepTemp removes the empty directory that a restore leaves in /tmp when it is not carried through. Other restores have
+// theirs beside it, so that only the log tells which it was.
+func sweepTemp(images *os.File, log *slog.Logger) {
+	fd, err := unix.Openat(int(images.Fd()), "restore.log", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return // it came to nothing before it wrote a log
+	}
+	f := os.NewFile(uintptr(fd), "restore.log")
+	defer f.Close()
+	const maxLog = 64 << 20
+	b, err := io.ReadAll(io.LimitReader(f, maxLog))
+	if err != nil {
+		return
+	}
+	if dir := tempRoot.Find(b); dir != nil {
+		if err := unix.Rmdir(string(dir)); err != nil && err != unix.ENOENT {
+			log.Warn("CRIU's temporary directory is left", "dir", string(dir), "err", err)
+		}
+	}
+}
+
+// sweptHold is a restore's hold that leaves nothing in /tmp when it is aborted.
+type sweptHold struct {
+	engine.Hold
+	images *os.File // its own
+	log    *slog.Logger
+}
+
+func (h *sweptHold) Commit(ctx context.Context) (engine.Stats, error) {
+	defer h.images.Close() // repeating it closes a closed file
+	return h.Hold.Commit(ctx)
+}
+
+func (h *sweptHold) Abort(ctx context.Context) error {
+	err := h.Hold.Abort(ctx)
+	if err == nil {
+		sweepTemp(h.images, h.log)
+		h.images.Close()
+	}
+	return err
+}
+
+// swept makes a restore's hold a sweptHold. The images' directory, which is the caller's, is opened once more.
+func swept(h engine.Hold, images *os.File, log *slog.Logger) (engine.Hold, error) {
+	fd, err := unix.FcntlInt(images.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &sweptHold{Hold: h, images: os.NewFile(uintptr(fd), images.Name()), log: log}, nil
+}

@@ -1,0 +1,181 @@
+package network
+
+import (
+	"context"
+	"encoding/hex"
+	"net/netip"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+
+	"drover/internal/errs"
+)
+
+// Fence hides one address from the network in a namespace, "" for the host's own: nothing from it or to it passes, no
+// connection is reset, no neighbour learns of it. It is one nftables transaction, idempotent, and needs no link or address to
+// be there yet.
+//
+// Loopback is hidden too: behind a fence no user code of the tree runs, and a process of the host that talks to the address
+// would otherwise get a reset from a tree that is not complete.
+func Fence(ctx context.Context, nsPath string, addr netip.Addr) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return within(nsPath, func() error {
+		c, err := nftables.New()
+		if err != nil {
+			return errs.New(errs.Failed, "open nftables: %w", err)
+		}
+		for _, t := range fenceTables(addr) {
+			replaceTable(c, t)
+			for _, hook := range hooksOf(t.Family) {
+				chain := c.AddChain(&nftables.Chain{
+					Table: t, Name: hook.name, Type: nftables.ChainTypeFilter, Hooknum: hook.number, Priority: hook.priority,
+				})
+				for _, match := range matches(t.Family, addr) {
+					c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: append(match, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})})
+				}
+			}
+		}
+		if err := c.Flush(); err != nil {
+			return errs.New(errs.Failed, "fence %s in %s: %w", addr, where(nsPath), err).
+				WithNext("the kernel needs nf_tables with the inet and arp families")
+		}
+		return nil
+	})
+}
+
+// Unfence shows the address again. It announces nothing. Without a fence there is nothing to do.
+func Unfence(ctx context.Context, nsPath string, addr netip.Addr) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return within(nsPath, func() error {
+		c, err := nftables.New()
+		if err != nil {
+			return errs.New(errs.Failed, "open nftables: %w", err)
+		}
+		for _, t := range fenceTables(addr) {
+			c.AddTable(t) // what is not there could not be deleted
+			c.DelTable(t)
+		}
+		if err := c.Flush(); err != nil {
+			return errs.New(errs.Failed, "lift the fence around %s in %s: %w", addr, where(nsPath), err)
+		}
+		return nil
+	})
+}
+
+// Fenced says whether a whole fence stands around the address.
+func Fenced(ctx context.Context, nsPath string, addr netip.Addr) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	whole := true
+	err := within(nsPath, func() error {
+		c, err := nftables.New()
+		if err != nil {
+			return errs.New(errs.Failed, "open nftables: %w", err)
+		}
+		have, err := c.ListTables()
+		if err != nil {
+			return errs.New(errs.Failed, "list nftables in %s: %w", where(nsPath), err)
+		}
+		for _, want := range fenceTables(addr) {
+			whole = whole && slices.ContainsFunc(have, func(t *nftables.Table) bool {
+				return t.Family == want.Family && t.Name == want.Name
+			})
+		}
+		return nil
+	})
+	return whole && err == nil, err
+}
+
+// fenceTables are the tables of one fence: IPv4 resolves addresses by ARP, which no inet table sees; IPv6 does it by ICMPv6.
+func fenceTables(addr netip.Addr) []*nftables.Table {
+	name := "drover-fence-" + hex.EncodeToString(addr.AsSlice())
+	tables := []*nftables.Table{{Family: nftables.TableFamilyINet, Name: name}}
+	if addr.Is4() {
+		tables = append(tables, &nftables.Table{Family: nftables.TableFamilyARP, Name: name})
+	}
+	return tables
+}
+
+// replaceTable empties a table that is there, whatever a former version put into it, within the transaction.
+func replaceTable(c *nftables.Conn, t *nftables.Table) {
+	c.AddTable(t)
+	c.DelTable(t)
+	c.AddTable(t)
+}
+
+type hook struct {
+	name     string
+	number   *nftables.ChainHook
+	priority *nftables.ChainPriority
+}
+
+// hooksOf lists where a packet enters and leaves. Before connection tracking (raw): what is dropped must not make an entry.
+func hooksOf(family nftables.TableFamily) []hook {
+	if family == nftables.TableFamilyARP {
+		return []hook{
+			{"in", nftables.ChainHookRef(0), nftables.ChainPriorityFilter}, // NF_ARP_IN
+			{"out", nftables.ChainHookRef(1), nftables.ChainPriorityFilter},
+		}
+	}
+	return []hook{
+		{"in", nftables.ChainHookPrerouting, nftables.ChainPriorityRaw},
+		{"out", nftables.ChainHookOutput, nftables.ChainPriorityRaw},
+	}
+}
+
+// matches lists the rules' left sides: what is about the address.
+func matches(family nftables.TableFamily, addr netip.Addr) [][]expr.Any {
+	const (
+		ipv4, ipv6 = 2, 10 // NFPROTO_IPV4, NFPROTO_IPV6
+		icmpv6     = 58
+	)
+	a := addr.AsSlice()
+	switch {
+	case family == nftables.TableFamilyARP:
+		return [][]expr.Any{network(14, a), network(24, a)} // the sender's and the target's protocol address
+	case addr.Is4():
+		return [][]expr.Any{
+			slices.Concat(meta(expr.MetaKeyNFPROTO, ipv4), network(12, a)),
+			slices.Concat(meta(expr.MetaKeyNFPROTO, ipv4), network(16, a)),
+		}
+	default:
+		discovery := slices.Concat(meta(expr.MetaKeyNFPROTO, ipv6), meta(expr.MetaKeyL4PROTO, icmpv6))
+		rules := [][]expr.Any{
+			slices.Concat(meta(expr.MetaKeyNFPROTO, ipv6), network(8, a)),
+			slices.Concat(meta(expr.MetaKeyNFPROTO, ipv6), network(24, a)),
+		}
+		// Neighbour solicitations and advertisements name their target 8 bytes after the type, and may come from and go to
+		// other addresses.
+		for _, kind := range []byte{135, 136} {
+			rules = append(rules, slices.Concat(discovery, transport(0, []byte{kind}), transport(8, a)))
+		}
+		return rules
+	}
+}
+
+func meta(key expr.MetaKey, value byte) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: key, Register: 1}, equal([]byte{value})}
+}
+
+func network(offset uint32, value []byte) []expr.Any {
+	return []expr.Any{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(len(value))}, equal(value)}
+}
+
+func transport(offset uint32, value []byte) []expr.Any {
+	return []expr.Any{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: uint32(len(value))}, equal(value)}
+}
+
+func equal(value []byte) expr.Any { return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: value} }
+
+func where(nsPath string) string {
+	if nsPath == "" {
+		return "the host's network"
+	}
+	return "network namespace " + nsPath
+}

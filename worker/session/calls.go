@@ -1,0 +1,191 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"time"
+
+	"drover/internal/errs"
+	"drover/internal/migration"
+	workerapi "drover/worker/api"
+)
+
+// Session is workerapi.Worker's.
+func (r *Registry) Session(ctx context.Context, id migration.ID) (workerapi.SessionState, error) {
+	s, err := r.called(ctx, id)
+	if err != nil {
+		return workerapi.SessionState{}, err
+	}
+	return s.state(), nil
+}
+
+// Watch is workerapi.Worker's.
+func (r *Registry) Watch(ctx context.Context, id migration.ID, after uint64, f func(workerapi.Event) error) error {
+	s, err := r.called(ctx, id)
+	if err != nil {
+		return err
+	}
+	return s.watch(ctx, after, f)
+}
+
+// CutOver is workerapi.Worker's.
+func (r *Registry) CutOver(ctx context.Context, id migration.ID, epoch migration.Epoch) error {
+	s, err := r.called(ctx, id)
+	if err != nil {
+		return err
+	}
+	src, ok := s.side.(*source)
+	if !ok {
+		return errs.New(errs.Conflict, "%s is the target of migration %s: there is nothing to freeze", r.cfg.Host, id)
+	}
+	return src.allowFreeze(epoch)
+}
+
+// Decide is workerapi.Worker's.
+func (r *Registry) Decide(ctx context.Context, id migration.ID, v migration.Verdict, epoch migration.Epoch) (workerapi.SessionState, error) {
+	s, err := r.called(ctx, id)
+	if err != nil {
+		return workerapi.SessionState{}, err
+	}
+	return r.rule(ctx, s, v, epoch)
+}
+
+func (r *Registry) rule(ctx context.Context, s *session, v migration.Verdict, epoch migration.Epoch) (workerapi.SessionState, error) {
+	if err := s.decide(ctx, v, epoch); err != nil {
+		return workerapi.SessionState{}, err
+	}
+	r.seen(s.req.Spec.Name, epoch)
+	return s.state(), nil
+}
+
+// Confirm is workerapi.Worker's.
+func (r *Registry) Confirm(ctx context.Context, id migration.ID, epoch migration.Epoch) (workerapi.SessionState, error) {
+	s, err := r.called(ctx, id)
+	if err != nil {
+		return workerapi.SessionState{}, err
+	}
+	if err := s.confirm(ctx, epoch); err != nil {
+		return workerapi.SessionState{}, err
+	}
+	return s.state(), nil
+}
+
+// SetBandwidth is workerapi.Worker's.
+func (r *Registry) SetBandwidth(ctx context.Context, id migration.ID, bytesPerSecond int64) error {
+	s, err := r.called(ctx, id)
+	if err != nil {
+		return err
+	}
+	src, ok := s.side.(*source)
+	if !ok {
+		return errs.New(errs.Conflict, "%s is the target of migration %s: its source limits what is sent", r.cfg.Host, id)
+	}
+	if bytesPerSecond < 0 {
+		return errs.New(errs.Invalid, "a bandwidth of %d bytes a second is not possible", bytesPerSecond)
+	}
+	src.limit(bytesPerSecond)
+	return nil
+}
+
+// States are the states of all sessions, those that have ended included, oldest first.
+func (r *Registry) States() []workerapi.SessionState {
+	var states []workerapi.SessionState
+	for _, s := range r.all() {
+		select {
+		case <-s.opened:
+			states = append(states, s.state())
+		default:
+		}
+	}
+	return states
+}
+
+// Reserved is the memory that targets have been promised and do not use yet, in bytes.
+func (r *Registry) Reserved() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var sum int64
+	for _, n := range r.reserved {
+		sum += n
+	}
+	return sum
+}
+
+// Unheard lists sessions that have not ended and of which no coordinator has spoken for that long.
+func (r *Registry) Unheard(silence time.Duration) []workerapi.SessionState {
+	var out []workerapi.SessionState
+	for _, s := range r.all() {
+		select {
+		case <-s.opened:
+		default:
+			continue
+		}
+		s.mu.Lock()
+		silent := time.Since(s.heard) >= silence && !ended(s.diary.state.Step)
+		s.mu.Unlock()
+		if silent {
+			out = append(out, s.state())
+		}
+	}
+	return out
+}
+
+// Learn acts on what the record says of a migration, for a worker that asked because no leader has spoken. It does what the
+// leader would have called for, and nothing when the record has no verdict.
+func (r *Registry) Learn(ctx context.Context, id migration.ID, phase migration.Phase) error {
+	s, err := r.find(id)
+	if err != nil {
+		return err
+	}
+	v := phase.Verdict()
+	// Once both hosts have undone it, the phase no longer tells an abort from a reclaim; what this host has done does.
+	if phase == migration.RolledBack && s.state().Verdict == migration.Commit {
+		v = migration.Reclaim
+	}
+	if v == migration.Undecided {
+		return nil
+	}
+	if _, err := r.rule(ctx, s, v, brings(v, s.req.Epoch)); err != nil {
+		return err
+	}
+	if phase == migration.Done {
+		return s.confirm(ctx, brings(migration.Commit, s.req.Epoch))
+	}
+	return nil
+}
+
+// PageChannel is the extra data of a page channel: which migration's it is.
+type PageChannel struct {
+	Migration migration.ID    `json:"migration"`
+	Epoch     migration.Epoch `json:"epoch"`
+}
+
+// TakePages serves a page channel that the worker of host from has opened, and returns when it has ended. Only the source of
+// an open migration at its epoch gets in, with one channel at a time.
+func (r *Registry) TakePages(ctx context.Context, from string, extra []byte, conn net.Conn) error {
+	defer conn.Close()
+	var ch PageChannel
+	if err := json.Unmarshal(extra, &ch); err != nil {
+		return errs.New(errs.Invalid, "page channel from %s: %w", from, err)
+	}
+	s, err := r.find(ch.Migration)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-s.opened:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	t, ok := s.side.(*target)
+	switch {
+	case !ok:
+		return errs.New(errs.Conflict, "page channel from %s: %s is not the target of migration %s", from, r.cfg.Host, ch.Migration)
+	case s.req.Source.Host != from:
+		return errs.New(errs.Forbidden, "page channel from %s: the source of migration %s is %s", from, ch.Migration, s.req.Source.Host)
+	case s.req.Epoch != ch.Epoch:
+		return errs.New(errs.Conflict, "page channel from %s: migration %s is at %s, not %s", from, ch.Migration, s.req.Epoch, ch.Epoch)
+	}
+	return t.take(ctx, conn)
+}

@@ -1,0 +1,264 @@
+package session_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"drover/internal/errs"
+	"drover/internal/migration"
+	"drover/internal/workload"
+	"drover/transfer/transfertest"
+	workerapi "drover/worker/api"
+	"drover/worker/journal"
+	"drover/worker/session"
+	"drover/worker/session/sessiontest"
+)
+
+const (
+	name = "redis-7"
+	id   = migration.ID("m-1")
+	at   = migration.Epoch(5)
+)
+
+// pair is a source and a target host with a session registry each, joined in memory. It plays the coordinator.
+type pair struct {
+	t       *testing.T
+	world   *sessiontest.World
+	alpha   *sessiontest.Host // source
+	beta    *sessiontest.Host // target
+	tree    *sessiontest.Copy
+	dirs    map[string]string
+	logs    map[string]*journal.Journal
+	source  *session.Registry
+	target  *session.Registry
+	mu      sync.Mutex // guards target where channels are served
+	network *transfertest.Network
+	id      migration.ID
+	opts    workerapi.MoveOptions
+	free    int64
+}
+
+func newPair(t *testing.T) *pair {
+	t.Helper()
+	p := &pair{t: t, world: sessiontest.NewWorld(), dirs: map[string]string{}, logs: map[string]*journal.Journal{}, id: id, free: 1 << 30, network: transfertest.NewNetwork()}
+	for _, h := range []string{"alpha", "beta"} {
+		p.dirs[h] = t.TempDir()
+	}
+	p.alpha, p.beta = p.world.Host("alpha", p.dirs["alpha"]), p.world.Host("beta", p.dirs["beta"])
+	p.tree = p.alpha.Run(name, at)
+	p.source, p.target = p.worker("alpha", p.alpha), p.worker("beta", p.beta)
+	p.serveChannels()
+	t.Cleanup(func() {
+		p.source.Close()
+		p.target.Close()
+		for _, w := range p.world.Wrong() {
+			t.Errorf("two copies, or one risen from the dead: %s", w)
+		}
+		if t.Failed() {
+			t.Logf("steps: %v", p.world.Steps())
+		}
+	})
+	return p
+}
+
+// worker starts a host's worker: with the journal it left, if it ran before.
+func (p *pair) worker(host string, trees *sessiontest.Host) *session.Registry {
+	p.t.Helper()
+	j, got, err := journal.Open(filepath.Join(p.dirs[host], "journal"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.logs[host] = j
+	p.t.Cleanup(func() { j.Close() })
+	r := session.New(session.Config{
+		Host: host, Trees: trees, Journal: j, Tracker: sessiontest.Tracker, Images: p.dirs[host],
+		MemoryFree: func() (int64, error) { return p.free, nil },
+		Dial: func(ctx context.Context, to workerapi.Peer, extra []byte) (net.Conn, error) {
+			return p.dial(ctx, host, to, extra)
+		},
+	})
+	if err := r.Recover(p.t.Context(), got.Records); err != nil {
+		p.t.Fatal(err)
+	}
+	return r
+}
+
+// serveChannels lets beta's worker, whichever runs, take the page channels that come. A channel begins with a line of who opens
+// it and one of its extra data, which on a real link SSH carries.
+func (p *pair) serveChannels() {
+	l, err := p.network.Listen("beta:7202")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				from, extra := readLine(conn), readLine(conn)
+				p.mu.Lock()
+				target := p.target
+				p.mu.Unlock()
+				target.TakePages(context.Background(), from, []byte(extra), conn)
+			}()
+		}
+	}()
+}
+
+// readLine reads a line and nothing after it.
+func readLine(r io.Reader) string {
+	var line []byte
+	for b := make([]byte, 1); ; line = append(line, b...) {
+		if _, err := io.ReadFull(r, b); err != nil || b[0] == '\n' {
+			return string(line)
+		}
+	}
+}
+
+func (p *pair) dial(ctx context.Context, from string, to workerapi.Peer, extra []byte) (net.Conn, error) {
+	conn, err := p.network.From(from)(ctx, to.Address)
+	if err != nil {
+		return nil, errs.New(errs.Unavailable, "%w", err)
+	}
+	_, err = fmt.Fprintf(conn, "%s\n%s\n", from, extra)
+	return conn, err
+}
+
+// cut breaks the connections that there are.
+func (p *pair) cut() { p.network.Reset("alpha", "beta") }
+
+// restart ends a worker, as far as that can be: keepers and the journal stay.
+func (p *pair) restart(host string) {
+	p.t.Helper()
+	switch host {
+	case "alpha":
+		p.source.Close()
+		p.logs[host].Close()
+		p.source = p.worker(host, p.alpha)
+	case "beta":
+		p.target.Close()
+		p.logs[host].Close()
+		again := p.worker(host, p.beta)
+		p.mu.Lock()
+		p.target = again
+		p.mu.Unlock()
+	}
+}
+
+func (p *pair) request(r migration.Role) workerapi.OpenRequest {
+	spec := workload.Spec{Name: name, Kind: workload.Run, Command: []string{"redis-server"}}
+	return workerapi.OpenRequest{
+		Migration: p.id, Role: r, Epoch: at, Spec: spec,
+		Source: workerapi.Peer{Host: "alpha", Address: "alpha:7202"}, Target: workerapi.Peer{Host: "beta", Address: "beta:7202"},
+		Inventory: workerapi.Inventory{Workload: name, Spec: spec, RSS: 1 << 20}, Options: p.opts,
+	}
+}
+
+func (p *pair) open() {
+	p.t.Helper()
+	if _, err := p.target.Open(p.t.Context(), p.request(migration.Target)); err != nil {
+		p.t.Fatal(err)
+	}
+	if _, err := p.source.Open(p.t.Context(), p.request(migration.Source)); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// await waits until a session has reached one of those steps, and gives its state then.
+func (p *pair) await(r *session.Registry, steps ...workerapi.Step) workerapi.SessionState {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), 10*time.Second)
+	defer cancel()
+	var last workerapi.SessionState
+	found := errs.New(errs.Failed, "found")
+	err := r.Watch(ctx, p.id, 0, func(e workerapi.Event) error {
+		last = e.State
+		if slices.Contains(steps, e.State.Step) {
+			return found
+		}
+		return nil
+	})
+	if !errors.Is(err, found) {
+		p.t.Fatalf("waited for %v, saw %s last (%s): %v", steps, last.Step, last.Error, err)
+	}
+	return last
+}
+
+// upTo drives the migration until it has reached the phase, with both hosts told.
+func (p *pair) upTo(phase migration.Phase) {
+	p.t.Helper()
+	p.open()
+	if phase == migration.Copying {
+		return
+	}
+	p.await(p.source, workerapi.StepReady)
+	if err := p.source.CutOver(p.t.Context(), p.id, at); err != nil {
+		p.t.Fatal(err)
+	}
+	p.await(p.source, workerapi.StepStaged)
+	p.await(p.target, workerapi.StepHeld)
+	if phase == migration.Held {
+		return
+	}
+	p.decide(p.target, migration.Commit)
+	if phase == migration.Released {
+		return
+	}
+	p.decide(p.source, migration.Commit)
+	p.confirm(p.source)
+	p.confirm(p.target)
+}
+
+func epochOf(v migration.Verdict) migration.Epoch {
+	return map[migration.Verdict]migration.Epoch{migration.Commit: at + 1, migration.Abort: at, migration.Reclaim: at + 2}[v]
+}
+
+func (p *pair) decide(r *session.Registry, v migration.Verdict) workerapi.SessionState {
+	p.t.Helper()
+	st, err := r.Decide(p.t.Context(), p.id, v, epochOf(v))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return st
+}
+
+func (p *pair) confirm(r *session.Registry) {
+	p.t.Helper()
+	if _, err := r.Confirm(p.t.Context(), p.id, at+1); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// state is a session's state now.
+func (p *pair) state(r *session.Registry) workerapi.SessionState {
+	p.t.Helper()
+	st, err := r.Session(p.t.Context(), p.id)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return st
+}
+
+// livesOnlyOn checks that the tree runs there and that there is no other copy of it.
+func (p *pair) livesOnlyOn(host string) {
+	p.t.Helper()
+	if run, live := p.world.Running(name), p.world.Living(name); !slices.Equal(run, []string{host}) || !slices.Equal(live, run) {
+		p.t.Errorf("it runs on %v and is on %v, want only %s", run, live, host)
+	}
+	h := map[string]*sessiontest.Host{"alpha": p.alpha, "beta": p.beta}[host]
+	if h.Copy(name).Fenced() {
+		p.t.Errorf("its address on %s is still hidden", host)
+	}
+}

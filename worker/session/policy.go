@@ -1,0 +1,130 @@
+package session
+
+import (
+	"time"
+
+	"drover/internal/errs"
+	"drover/internal/migration"
+	workerapi "drover/worker/api"
+)
+
+// What a cut-over costs besides sending what is dirty: starting values from CRIU 4.2 alone, in seconds a GiB: 0.40 to hand the
+// pages over, 0.23 to hash them, 0.45 to restore them. Freezing, the state that is not memory, the verdict and the release take
+// what blackoutFixed says, whatever the size. They are not calibrated on the host, and a loaded one takes longer.
+const (
+	blackoutFixed   = 70 * time.Millisecond
+	blackoutPerPage = (400 + 230 + 450) * time.Millisecond / (1 << 18)
+	// pageOnWire is what a page costs on the wire while nothing has been measured.
+	pageOnWire = 4096 + 64
+	// rateUnknown is assumed until something has been sent, in bytes a second: a gigabit.
+	rateUnknown = 110e6
+	// wireEnough is how much a round must have sent for its rate to say something about the link, in bytes.
+	wireEnough = 1 << 20
+)
+
+// Defaults of workerapi.MoveOptions.
+const (
+	defaultRounds   = 8
+	mostRounds      = 64
+	defaultDowntime = 300 * time.Millisecond
+)
+
+// limits are what the user allows a source.
+type limits struct {
+	rounds   int
+	downtime time.Duration
+	strict   bool
+}
+
+func limitsOf(o workerapi.MoveOptions) (limits, error) {
+	l := limits{rounds: o.MaxRounds, downtime: o.Downtime, strict: o.DowntimeStrict}
+	if l.rounds == 0 {
+		l.rounds = defaultRounds
+	}
+	if l.downtime == 0 {
+		l.downtime = defaultDowntime
+	}
+	switch {
+	case l.rounds < 1 || l.rounds > mostRounds:
+		return l, errs.New(errs.Invalid, "%d rounds are not possible", o.MaxRounds).WithNext("choose 1 to %d", mostRounds)
+	case l.downtime < 0:
+		return l, errs.New(errs.Invalid, "a downtime of %s is not possible", o.Downtime)
+	}
+	return l, nil
+}
+
+// lap is a finished round, and how long before its look at the tree the look of the round before it began: what it found was
+// written in that time.
+type lap struct {
+	workerapi.Round
+	since time.Duration
+}
+
+// outlook is what the rounds so far say about cutting over now.
+type outlook struct {
+	blackout  time.Duration
+	dirtyRate float64 // pages a second
+	rate      float64 // bytes a second on the wire
+}
+
+// look predicts the blackout of a cut-over after these rounds of a tree with so many pages. After a first round nothing is
+// known of what the tree writes: all of it is taken to be dirty.
+func look(laps []lap, pages uint64) outlook {
+	o := outlook{rate: rateUnknown}
+	bytesPerPage, sent, wire := float64(pageOnWire), uint64(0), uint64(0)
+	for _, r := range laps {
+		sent, wire = sent+r.PagesSent, wire+r.WireBytes
+		if r.WireBytes >= wireEnough && r.Took > 0 {
+			o.rate = float64(r.WireBytes) / r.Took.Seconds()
+		}
+	}
+	if sent > 0 {
+		bytesPerPage = float64(wire) / float64(sent)
+	}
+	dirty := float64(pages)
+	if n := len(laps); n >= 2 {
+		last := laps[n-1]
+		o.dirtyRate = float64(last.Track.Emitted) / max(last.since, time.Millisecond).Seconds()
+		dirty = min(dirty, o.dirtyRate*last.Took.Seconds())
+	}
+	sending := time.Duration(dirty * bytesPerPage / o.rate * float64(time.Second))
+	o.blackout = blackoutFixed + sending + time.Duration(pages)*blackoutPerPage
+	return o
+}
+
+// choice is what a source does after a round.
+type choice int
+
+const (
+	again  choice = iota // another round will make the blackout shorter
+	ready                // rounds have done what they can, or enough
+	giveUp               // the user would rather not move than wait longer than this
+)
+
+// next decides after a round. Rounds have done what they can when the last two changed nothing for the better: from the
+// third on, one that found nine tenths of what the one before it found.
+func next(l limits, laps []lap, pages uint64) choice {
+	n := len(laps)
+	within := look(laps, pages).blackout <= l.downtime
+	spent := n >= l.rounds
+	if n >= 3 {
+		spent = spent || laps[n-1].Track.Emitted*10 >= laps[n-2].Track.Emitted*9
+	}
+	switch {
+	case within:
+		return ready
+	case !spent:
+		return again
+	case l.strict:
+		return giveUp
+	}
+	return ready
+}
+
+// outcomes are the final states a session's operation ends in.
+func outcomes(r migration.Role, o workerapi.MoveOptions) (migration.FinalState, error) {
+	if r == migration.Source {
+		return o.SourceFinalState.Resolve(migration.OpMigrationDump)
+	}
+	return o.FinalState.Resolve(migration.OpRestore)
+}

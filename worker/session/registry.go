@@ -1,0 +1,272 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"drover/engine/track"
+	"drover/internal/errs"
+	"drover/internal/migration"
+	workerapi "drover/worker/api"
+	"drover/worker/journal"
+	"drover/worker/tree"
+)
+
+// endedKept is how many sessions that have ended stay known, so that a call repeated late still gets its answer.
+const endedKept = 128
+
+// Config is what a Registry needs of its host.
+type Config struct {
+	Host    string // this host's name
+	Trees   tree.Host
+	Journal *journal.Journal
+	// Dial opens a page channel to another host's worker; extra is for that worker's TakePages.
+	Dial func(ctx context.Context, to workerapi.Peer, extra []byte) (net.Conn, error)
+	// Tracker makes the tracker of that name ("" chooses the best one) for a tree; dir is an empty directory in memory.
+	Tracker func(ctx context.Context, name string, lent tree.Lent, dir string) (track.Tracker, error)
+	// Images is a directory in memory (tmpfs), 0700, for the images of sources.
+	Images string
+	// MemoryFree is the memory this host could still give to trees, in bytes, without what sessions have reserved.
+	MemoryFree func() (int64, error)
+	Log        *slog.Logger
+}
+
+// Registry holds the sessions of a host and answers the calls of workerapi.Worker that concern them.
+type Registry struct {
+	cfg   Config
+	ctx   context.Context // the sessions' own time
+	close context.CancelFunc
+
+	opened atomic.Uint64 // sessions, since the start
+
+	mu       sync.Mutex
+	sessions map[migration.ID]*session
+	order    []migration.ID             // in which they were opened
+	epochs   map[string]migration.Epoch // the newest seen of each workload
+	reserved map[migration.ID]int64     // bytes of memory
+}
+
+// New makes a registry without sessions; Recover then takes up those of a journal.
+func New(cfg Config) *Registry {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	r := &Registry{
+		cfg:      cfg,
+		sessions: map[migration.ID]*session{}, epochs: map[string]migration.Epoch{}, reserved: map[migration.ID]int64{},
+	}
+	r.ctx, r.close = context.WithCancel(context.Background())
+	return r
+}
+
+// Close ends all work and returns when it is over. What is held stays held; nothing is decided by it.
+func (r *Registry) Close() {
+	r.close()
+	for _, s := range r.all() {
+		<-s.opened
+		<-s.worked
+	}
+}
+
+// Open opens a session or returns the one there is of that id.
+func (r *Registry) Open(ctx context.Context, req workerapi.OpenRequest) (workerapi.SessionState, error) {
+	if err := check(r.cfg.Host, req); err != nil {
+		return workerapi.SessionState{}, err
+	}
+	s, isNew, err := r.enter(req)
+	if err != nil {
+		return workerapi.SessionState{}, err
+	}
+	if !isNew {
+		select {
+		case <-s.opened:
+		case <-ctx.Done():
+			return workerapi.SessionState{}, ctx.Err()
+		}
+		s, err = r.find(req.Migration) // opening it may have failed meanwhile
+		if err != nil {
+			return workerapi.SessionState{}, errs.New(errs.Unavailable, "migration %s could not be opened on %s just now", req.Migration, r.cfg.Host)
+		}
+		s.hear()
+		return s.state(), nil
+	}
+	defer close(s.opened)
+	if r.opened.Add(1)%endedKept == 0 {
+		if err := r.compact(); err != nil {
+			r.cfg.Log.Warn("journal not shortened", "error", err)
+		}
+	}
+	if err := r.begin(ctx, s); err != nil {
+		r.forget(s.req.Migration)
+		close(s.worked)
+		return workerapi.SessionState{}, errs.New(errs.KindOf(err), "open migration %s of %s on %s: %w", req.Migration, req.Spec.Name, r.cfg.Host, err)
+	}
+	return s.state(), nil
+}
+
+// begin prepares a new session and lets it work. On an error nothing is left.
+func (r *Registry) begin(ctx context.Context, s *session) error {
+	if err := s.will(stepOpen, remembered(s.req)); err != nil {
+		return err
+	}
+	var err error
+	switch s.req.Role {
+	case migration.Source:
+		s.side, err = openSource(ctx, s)
+	case migration.Target:
+		s.side, err = openTarget(ctx, s)
+	}
+	if err != nil {
+		return errors.Join(err, s.did(stepVerdict, ruling{migration.Abort, s.req.Epoch})) // ended before it began
+	}
+	if err := s.did(stepOpen, nil); err != nil {
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), actTimeout)
+		defer cancel()
+		return errors.Join(err, s.side.undone(clean, migration.Abort, s.req.Epoch))
+	}
+	s.change("opened", func(*workerapi.SessionState) {})
+	s.start(r.ctx)
+	return nil
+}
+
+// remembered is a request without what only opening needs: an inventory may be megabytes.
+func remembered(req workerapi.OpenRequest) workerapi.OpenRequest {
+	req.Inventory = workerapi.Inventory{}
+	return req
+}
+
+func check(host string, req workerapi.OpenRequest) error {
+	if err := req.Migration.Valid(); err != nil {
+		return err
+	}
+	if err := req.Spec.Validate(); err != nil {
+		return err
+	}
+	if _, err := limitsOf(req.Options); err != nil {
+		return err
+	}
+	mine := req.Source
+	switch req.Role {
+	case migration.Source:
+	case migration.Target:
+		mine = req.Target
+	default:
+		return errs.New(errs.Invalid, "migration %s: role %q is neither source nor target", req.Migration, string(req.Role))
+	}
+	if _, err := outcomes(req.Role, req.Options); err != nil {
+		return err
+	}
+	switch {
+	case mine.Host != host:
+		return errs.New(errs.Invalid, "migration %s: the request is for %q as %s, this is %s", req.Migration, mine.Host, req.Role, host)
+	case req.Source.Host == req.Target.Host:
+		return errs.New(errs.Invalid, "migration %s: source and target are both %s", req.Migration, host)
+	case req.Epoch == 0:
+		return errs.New(errs.Invalid, "migration %s has no epoch", req.Migration)
+	}
+	return nil
+}
+
+// enter finds the session of that id or makes room for a new one.
+func (r *Registry) enter(req workerapi.OpenRequest) (s *session, isNew bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := r.sessions[req.Migration]; s != nil {
+		if s.req.Role != req.Role || s.req.Epoch != req.Epoch {
+			return nil, false, errs.New(errs.Conflict, "migration %s is open on %s as %s at %s, not as %s at %s",
+				req.Migration, r.cfg.Host, s.req.Role, s.req.Epoch, req.Role, req.Epoch)
+		}
+		return s, false, nil
+	}
+	if newest := r.epochs[req.Spec.Name]; req.Epoch < newest {
+		return nil, false, errs.New(errs.Conflict, "migration %s of %s comes with epoch %s, but %s has seen %s", req.Migration, req.Spec.Name, req.Epoch, r.cfg.Host, newest)
+	}
+	for _, other := range r.sessions {
+		if other.req.Spec.Name == req.Spec.Name && !other.over() {
+			return nil, false, errs.New(errs.Conflict, "%s is already part of migration %s on %s", req.Spec.Name, other.req.Migration, r.cfg.Host).
+				WithNext("wait for it or abort it: drover abort %s", other.req.Migration)
+		}
+	}
+	s = newSession(r, req)
+	r.add(s)
+	return s, true, nil
+}
+
+// add puts a session in; the oldest of too many that have ended goes. Called with the lock held.
+func (r *Registry) add(s *session) {
+	r.sessions[s.req.Migration] = s
+	r.order = append(r.order, s.req.Migration)
+	r.epochs[s.req.Spec.Name] = max(r.epochs[s.req.Spec.Name], s.req.Epoch)
+	over := 0
+	for i := len(r.order) - 1; i >= 0; i-- {
+		id := r.order[i]
+		if !r.sessions[id].over() {
+			continue
+		}
+		if over++; over > endedKept {
+			delete(r.sessions, id)
+			r.order = slices.Delete(r.order, i, i+1)
+		}
+	}
+}
+
+func (r *Registry) forget(id migration.ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.sessions, id)
+	delete(r.reserved, id)
+	r.order = slices.DeleteFunc(r.order, func(o migration.ID) bool { return o == id })
+}
+
+func (r *Registry) find(id migration.ID) (*session, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := r.sessions[id]; s != nil {
+		return s, nil
+	}
+	return nil, errs.New(errs.NotFound, "%s has no session of migration %s", r.cfg.Host, id)
+}
+
+// called is find for a coordinator's call: it waits until the session has been opened, and remembers the call.
+func (r *Registry) called(ctx context.Context, id migration.ID) (*session, error) {
+	s, err := r.find(id)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-s.opened:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if s, err = r.find(id); err == nil {
+		s.hear()
+	}
+	return s, err
+}
+
+func (r *Registry) all() []*session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make([]*session, 0, len(r.order))
+	for _, id := range r.order {
+		all = append(all, r.sessions[id])
+	}
+	return all
+}
+
+func (s *session) over() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return ended(s.diary.state.Step)
+}
+
+func (r *Registry) seen(workload string, e migration.Epoch) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.epochs[workload] = max(r.epochs[workload], e)
+}

@@ -1,0 +1,229 @@
+package session_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"drover/internal/errs"
+	"drover/internal/migration"
+	workerapi "drover/worker/api"
+)
+
+func TestARestartBeforeTheFreezeLeavesTheSourceRunning(t *testing.T) {
+	for _, host := range []string{"alpha", "beta"} {
+		t.Run(host, func(t *testing.T) {
+			p := newPair(t)
+			p.open()
+			p.await(p.source, workerapi.StepReady)
+			p.restart(host)
+			r := map[string]func() workerapi.SessionState{
+				"alpha": func() workerapi.SessionState { return p.state(p.source) },
+				"beta":  func() workerapi.SessionState { return p.state(p.target) },
+			}[host]
+			if st := r(); st.Step != workerapi.StepFailed || st.Error == "" {
+				t.Errorf("after the restart it is %s: %s", st.Step, st.Error)
+			}
+			if run := p.world.Running(name); !slices.Equal(run, []string{"alpha"}) {
+				t.Errorf("it runs on %v", run)
+			}
+			if host == "alpha" && p.alpha.Busy(name) {
+				t.Error("the tree has not been given back")
+			}
+			p.abort()
+			p.livesOnlyOn("alpha")
+			p.nothingIsLent()
+			p.retry()
+		})
+	}
+}
+
+func TestARestartWhileHeldHoldsUntilTheVerdict(t *testing.T) {
+	for _, host := range []string{"alpha", "beta"} {
+		for _, v := range []migration.Verdict{migration.Commit, migration.Abort} {
+			t.Run(host+" "+string(v), func(t *testing.T) {
+				p := newPair(t)
+				p.upTo(migration.Held)
+				p.restart(host)
+				if run, held := p.world.Running(name), p.world.Held(name); len(run) > 0 || !slices.Equal(held, []string{"alpha", "beta"}) {
+					t.Fatalf("after the restart it runs on %v and is held on %v", run, held)
+				}
+				if v == migration.Abort {
+					p.abort()
+					p.livesOnlyOn("alpha")
+					p.nothingIsLent()
+					return
+				}
+				p.decide(p.target, v)
+				p.decide(p.source, v)
+				p.restart(host) // once more, in probation
+				p.confirm(p.source)
+				p.confirm(p.target)
+				p.livesOnlyOn("beta")
+			})
+		}
+	}
+}
+
+func TestAVerdictThatWasTakenIsCarriedOutAfterTheRestart(t *testing.T) {
+	for _, c := range []struct {
+		host, step string
+		v          migration.Verdict
+		lives      string
+	}{
+		{"alpha", "alpha:hold-abort", migration.Abort, "alpha"},
+		{"alpha", "alpha:thaw", migration.Abort, "alpha"},
+		{"beta", "beta:discard", migration.Abort, "alpha"},
+		{"beta", "beta:hold-commit", migration.Commit, "beta"},
+		{"beta", "beta:accept", migration.Commit, "beta"},
+	} {
+		t.Run(c.step, func(t *testing.T) {
+			p := newPair(t)
+			p.upTo(migration.Held)
+			p.world.Fail(c.step, errBroken)
+			if c.host == "alpha" {
+				p.source.Decide(t.Context(), id, c.v, epochOf(c.v))
+			} else {
+				p.target.Decide(t.Context(), id, c.v, epochOf(c.v))
+			}
+			p.world.Fail(c.step, nil)
+			p.restart(c.host)
+			if c.lives == "beta" {
+				if st := p.state(p.target); st.Step != workerapi.StepReleased || !st.Alive {
+					t.Errorf("after the restart the target is %s, alive %v: %s", st.Step, st.Alive, st.Error)
+				}
+				p.decide(p.source, migration.Commit)
+				p.confirm(p.source)
+				p.confirm(p.target)
+			} else {
+				p.abort()
+			}
+			p.livesOnlyOn(c.lives)
+		})
+	}
+}
+
+func TestWhenKeeperAndWorkerDieNothingRunsWithoutAVerdict(t *testing.T) {
+	t.Run("source", func(t *testing.T) {
+		p := newPair(t)
+		p.upTo(migration.Held)
+		p.alpha.LoseKeeper(name)
+		p.restart("alpha")
+		if st := p.state(p.source); st.Step != workerapi.StepFailed || p.tree.State() != "frozen" || !p.tree.Fenced() {
+			t.Errorf("it is %s, fenced %v, the session %s", p.tree.State(), p.tree.Fenced(), st.Step)
+		}
+		p.abort()
+		p.livesOnlyOn("alpha")
+	})
+	t.Run("source, commit", func(t *testing.T) {
+		p := newPair(t)
+		p.upTo(migration.Held)
+		p.alpha.LoseKeeper(name)
+		p.restart("alpha")
+		p.decide(p.target, migration.Commit)
+		p.decide(p.source, migration.Commit)
+		p.confirm(p.source)
+		p.livesOnlyOn("beta")
+	})
+	t.Run("target", func(t *testing.T) {
+		p := newPair(t)
+		p.upTo(migration.Held)
+		p.beta.LoseKeeper(name)
+		p.restart("beta")
+		if st := p.state(p.target); st.Step != workerapi.StepFailed || !st.NeverRan {
+			t.Errorf("the target is %s, never ran %v", st.Step, st.NeverRan)
+		}
+		p.abort()
+		p.livesOnlyOn("alpha")
+	})
+	t.Run("target, in the middle of its release", func(t *testing.T) {
+		p := newPair(t)
+		p.upTo(migration.Held)
+		p.world.Fail("beta:hold-commit", errBroken)
+		if _, err := p.target.Decide(t.Context(), id, migration.Commit, at+1); err == nil {
+			t.Fatal("it was released")
+		}
+		p.world.Fail("beta:hold-commit", nil)
+		p.beta.LoseKeeper(name)
+		p.restart("beta")
+		if st := p.state(p.target); st.Step != workerapi.StepFailed || st.Alive || st.ExitSignal == 0 || st.NeverRan {
+			t.Errorf("it is not proven dead: %+v", st)
+		}
+		p.decide(p.target, migration.Reclaim)
+		p.decide(p.source, migration.Reclaim)
+		p.livesOnlyOn("alpha")
+	})
+}
+
+func TestARestartAfterTheEndStillKnowsHowItEnded(t *testing.T) {
+	p := newPair(t)
+	p.upTo(migration.Done)
+	p.restart("alpha")
+	p.restart("beta")
+	for _, r := range []workerapi.SessionState{p.state(p.source), p.state(p.target)} {
+		if r.Step != workerapi.StepDone {
+			t.Errorf("the %s is %s", r.Role, r.Step)
+		}
+	}
+	p.confirm(p.source)
+	if _, err := p.source.Decide(t.Context(), id, migration.Abort, at); errs.KindOf(err) != errs.Conflict {
+		t.Errorf("a late abort: %v", err)
+	}
+	p.livesOnlyOn("beta")
+}
+
+func TestAWorkerThatAsksForTheVerdictActsOnIt(t *testing.T) {
+	for _, c := range []struct {
+		phase  migration.Phase
+		source workerapi.Step
+		target workerapi.Step
+	}{
+		{migration.Held, workerapi.StepStaged, workerapi.StepHeld},
+		{migration.Committed, workerapi.StepStaged, workerapi.StepReleased},
+		{migration.Released, workerapi.StepStaged, workerapi.StepReleased},
+		{migration.Done, workerapi.StepDone, workerapi.StepDone},
+		{migration.Aborted, workerapi.StepUndone, workerapi.StepUndone},
+		{migration.RolledBack, workerapi.StepUndone, workerapi.StepUndone},
+		{migration.Reclaimed, workerapi.StepUndone, workerapi.StepUndone},
+	} {
+		t.Run(string(c.phase), func(t *testing.T) {
+			p := newPair(t)
+			p.upTo(migration.Held)
+			if len(p.source.Unheard(0)) != 1 {
+				t.Error("a held source of which nobody speaks is not asked for")
+			}
+			for range 2 {
+				if err := p.target.Learn(t.Context(), id, c.phase); err != nil {
+					t.Fatal(err)
+				}
+				if err := p.source.Learn(t.Context(), id, c.phase); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if s, b := p.state(p.source).Step, p.state(p.target).Step; s != c.source || b != c.target {
+				t.Errorf("source %s, target %s", s, b)
+			}
+		})
+	}
+}
+
+func TestARestartRemovesWhatACrashLeftOfImages(t *testing.T) {
+	p := newPair(t)
+	p.upTo(migration.Held)
+	mine, stale := filepath.Join(p.dirs["alpha"], "."+string(id)), filepath.Join(p.dirs["alpha"], ".m-0")
+	if err := os.MkdirAll(filepath.Join(stale, "dump"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p.restart("alpha")
+	if _, err := os.Stat(stale); !os.IsNotExist(err) {
+		t.Errorf("images of no migration are still there: %v", err)
+	}
+	if _, err := os.Stat(mine); err != nil {
+		t.Errorf("those of a held tree are gone: %v", err)
+	}
+	p.abort()
+	if _, err := os.Stat(mine); !os.IsNotExist(err) {
+		t.Errorf("an aborted migration left its images: %v", err)
+	}
+}

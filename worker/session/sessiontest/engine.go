@@ -1,0 +1,205 @@
+package sessiontest
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"drover/engine"
+	"drover/engine/image"
+	"drover/internal/errs"
+	"drover/internal/migration"
+)
+
+// model is the engine of one workload's keeper on one host.
+type model struct{ place *place }
+
+func (m model) Probe(context.Context) (engine.Features, error) {
+	return engine.Features{Engine: "model", Version: "1", Kernel: "none"}, nil
+}
+
+func (m model) PreDump(context.Context, engine.PreDumpRequest) (engine.Stats, error) {
+	return engine.Stats{}, engine.ErrNoTracking
+}
+
+func (m model) Kill(_ context.Context, t engine.Tree) error {
+	if err := m.place.step("kill"); err != nil {
+		return err
+	}
+	if c := m.place.copy(); c != nil {
+		c.Kill(9)
+	}
+	return nil
+}
+
+func (m model) Continue(context.Context, engine.Tree, []int) error {
+	m.place.copy().set(Running)
+	return nil
+}
+
+func (m model) Dump(ctx context.Context, req engine.DumpRequest) (engine.Hold, error) {
+	c := m.place.copy()
+	if c == nil || c.State() == Dead {
+		return nil, engine.ErrGone
+	}
+	if err := m.place.step("dump"); err != nil {
+		return nil, err
+	}
+	c.set(Frozen)
+	begun := time.Now()
+	err := func() error {
+		if req.AtFreeze != nil {
+			if err := req.AtFreeze(ctx); err != nil {
+				return err
+			}
+		}
+		if err := sendPages(req.Pages, c.Memory()); err != nil {
+			return err
+		}
+		if err := m.place.step("dump-end"); err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join("/proc/self/fd", strconv.Itoa(int(req.Images.Fd())), "core.img"), []byte(c.Workload), 0o600)
+	}()
+	if err != nil {
+		c.set(Running)
+		return nil, err
+	}
+	final := map[migration.FinalState]State{"": Dead, migration.Dead: Dead, migration.Stopped: Stopped, migration.Running: Running}[req.FinalState]
+	return m.place.keep(&hold{place: m.place, copy: c, commit: final, abort: Running, stats: engine.Stats{Frozen: time.Since(begun)}}), nil
+}
+
+// sendPages is CRIU's side of the page-server protocol.
+func sendPages(w *os.File, memory map[image.Space]map[uint64][]byte) error {
+	header := func(cmd uint32, n, addr uint64, s image.Space) []byte {
+		h := make([]byte, 32)
+		binary.LittleEndian.PutUint32(h, cmd)
+		binary.LittleEndian.PutUint64(h[8:], n)
+		binary.LittleEndian.PutUint64(h[16:], addr)
+		binary.LittleEndian.PutUint64(h[24:], s.ID<<8|uint64(s.Kind))
+		return h
+	}
+	for _, s := range slices.SortedFunc(maps.Keys(memory), func(a, b image.Space) int { return int(a.ID) - int(b.ID) }) {
+		if _, err := w.Write(header(4, 0, 0, s)); err != nil {
+			return err
+		}
+		if _, err := io.ReadFull(w, make([]byte, 1)); err != nil {
+			return err
+		}
+		for _, addr := range slices.Sorted(maps.Keys(memory[s])) {
+			if _, err := w.Write(append(header(6|image.PEPresent<<16, 1, addr, s), memory[s][addr]...)); err != nil {
+				return err
+			}
+		}
+	}
+	if _, err := w.Write(header(0x1023, 0, 0, image.Space{})); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(w, make([]byte, 4))
+	return err
+}
+
+func (m model) Restore(ctx context.Context, req engine.RestoreRequest) (engine.Hold, error) {
+	if err := m.place.step("restore"); err != nil {
+		return nil, err
+	}
+	dir := filepath.Join("/proc/self/fd", strconv.Itoa(int(req.Images.Fd())))
+	name, err := os.ReadFile(filepath.Join(dir, "core.img"))
+	if err != nil || string(name) != m.place.name {
+		return nil, errs.New(errs.Failed, "restore %s: %w", m.place.name, engine.ErrBadImage)
+	}
+	memory, err := readPages(dir)
+	if err != nil {
+		return nil, err
+	}
+	c := m.place.host.world.born(m.place.name, m.place.host.name, Frozen)
+	c.memory = memory
+	c.fenced = true
+	m.place.put(c)
+	final := Running
+	if req.FinalState == migration.Stopped {
+		final = Stopped
+	}
+	return m.place.keep(&hold{place: m.place, copy: c, commit: final, abort: Dead}), nil
+}
+
+// readPages reads the images of a directory back by what the pagemaps say.
+func readPages(dir string) (map[image.Space]map[uint64][]byte, error) {
+	out := map[image.Space]map[uint64][]byte{}
+	names, err := filepath.Glob(filepath.Join(dir, "pagemap-*.img"))
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		s, pages, err := readPagemap(dir, name)
+		if err != nil {
+			return nil, err
+		}
+		out[s] = pages
+	}
+	return out, nil
+}
+
+// hold is what a keeper holds; it outlives whoever asked for it.
+type hold struct {
+	place         *place
+	copy          *Copy
+	commit, abort State
+	stats         engine.Stats
+
+	mu   sync.Mutex
+	how  string // "", "commit", "abort"
+	lost bool
+	gone chan struct{}
+}
+
+func (h *hold) Pid() int              { return h.copy.Pid }
+func (h *hold) Stats() engine.Stats   { return h.stats }
+func (h *hold) Lost() <-chan struct{} { return h.gone }
+
+func (h *hold) Commit(context.Context) (engine.Stats, error) {
+	return h.stats, h.end("commit", h.commit)
+}
+
+func (h *hold) Abort(context.Context) error { return h.end("abort", h.abort) }
+
+func (h *hold) end(how string, to State) error {
+	if err := h.place.step("hold-" + how); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.how == how:
+		return nil
+	case h.how != "":
+		return engine.ErrDecided
+	case h.lost && how == "commit":
+		return engine.ErrLost
+	}
+	h.how = how
+	if h.copy.State() != Dead {
+		h.copy.set(to)
+	}
+	return nil
+}
+
+// Lose kills the engine's process that holds: the tree stays as it is.
+func (h *hold) lose() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.lost && h.how == "" {
+		h.lost = true
+		close(h.gone)
+	}
+}

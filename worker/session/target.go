@@ -1,0 +1,277 @@
+package session
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"drover/engine"
+	"drover/internal/errs"
+	"drover/internal/migration"
+	"drover/transfer"
+	workerapi "drover/worker/api"
+	"drover/worker/tree"
+)
+
+// What a target must have free before it takes a tree: its memory as images and as the tree itself, and something to work in.
+const (
+	memoryTimes = 2
+	memorySpare = 64 << 20
+)
+
+// target is the side that gets the tree and lets it run only when a verdict says so.
+type target struct {
+	*session
+	final migration.FinalState
+	shell tree.Shell
+
+	channels chan *channel
+	hold     engine.Hold
+	pid      int           // of the root, from the hold on
+	frozen   time.Duration // how long the source's tree had not run when
+	frozeAt  time.Time     // the last byte of it came
+	begun    time.Time     // when the first page of the final pass came
+
+	settle  sync.Once
+	settled chan struct{} // closed when a verdict has been acted on
+
+	// guarded by the session's lock
+	conn     *channel // the page channel that came last
+	ran      bool     // the tree may have run
+	gone     bool     // and no process of it is left
+	blackout time.Duration
+	exit     int // the signal that ended the root
+}
+
+// held is what must be known of a held tree after a restart.
+type held struct {
+	Pid int `json:"pid"`
+}
+
+func newTarget(s *session) *target {
+	t := &target{session: s, channels: make(chan *channel), settled: make(chan struct{})}
+	t.final, _ = outcomes(migration.Target, s.req.Options)
+	return t
+}
+
+// openTarget reserves what the tree will need and waits for its source.
+func openTarget(ctx context.Context, s *session) (side, error) {
+	t := newTarget(s)
+	if err := s.host.reserve(s.req.Migration, s.req.Inventory.RSS); err != nil {
+		return nil, err
+	}
+	var err error
+	if t.shell, err = s.host.cfg.Trees.Reserve(ctx, s.req.Inventory, s.req.Epoch, s.req.Migration); err != nil {
+		s.host.free(s.req.Migration)
+		return nil, errs.New(errs.KindOf(err), "make a place for the tree: %w", err)
+	}
+	return t, nil
+}
+
+// reserve promises memory to a migration, if this host has it.
+func (r *Registry) reserve(id migration.ID, rss int64) error {
+	need := memoryTimes*max(rss, 0) + memorySpare
+	free, err := r.cfg.MemoryFree()
+	if err != nil {
+		return errs.New(errs.Failed, "look at the memory of %s: %w", r.cfg.Host, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	promised := int64(0)
+	for other, n := range r.reserved {
+		if other != id {
+			promised += n
+		}
+	}
+	if free-promised < need {
+		return errs.New(errs.Refused, "%s has %d MiB of memory free and %d MiB of it promised: the tree needs %d MiB, as images and as itself",
+			r.cfg.Host, free>>20, promised>>20, need>>20).WithNext("choose another host or free memory on %s", r.cfg.Host)
+	}
+	r.reserved[id] = need
+	return nil
+}
+
+func (r *Registry) free(id migration.ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.reserved, id)
+}
+
+// channel is a page channel that the source has opened.
+type channel struct {
+	net.Conn
+	ended chan error // how serving it ended
+}
+
+// take hands a page channel of the source to the session and returns when it has been used up. There may be several, one
+// after the other: a new one means that the source has lost the one before, whatever this host knows of it.
+func (t *target) take(ctx context.Context, conn net.Conn) error {
+	ch := &channel{conn, make(chan error, 1)}
+	t.mu.Lock()
+	st, before := t.diary.state, t.conn
+	if st.Step == workerapi.StepOpen {
+		t.conn = ch
+	}
+	t.mu.Unlock()
+	if st.Step != workerapi.StepOpen {
+		return errs.New(errs.Conflict, "migration %s of %s takes pages while it is open; it is %s", st.Migration, st.Workload, st.Step)
+	}
+	if before != nil {
+		before.Close()
+	}
+	for next := t.channels; ; {
+		select {
+		case next <- ch:
+			next = nil
+		case err := <-ch.ended:
+			return err
+		case <-t.worked:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// work receives the copy, rebuilds the tree from it and holds it.
+func (t *target) work(ctx context.Context) error {
+	if err := t.receive(ctx); err != nil {
+		return err
+	}
+	if err := t.restore(ctx); err != nil {
+		return err
+	}
+	go t.watchHold(t.host.ctx)
+	return nil
+}
+
+// receive takes in pages and files until all is there and the digests are equal. A lost connection is waited for: the source
+// makes another one and goes on where this host had got to.
+func (t *target) receive(ctx context.Context) error {
+	in := &incoming{ctx: ctx, shell: t.shell, migration: t.req.Migration, epoch: t.req.Epoch, rss: t.req.Inventory.RSS}
+	stream := transfer.NewReceiver(in)
+	defer stream.Close()
+	for {
+		var ch *channel
+		select {
+		case ch = <-t.channels:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		got, err := stream.Serve(ctx, ch)
+		ch.ended <- err
+		if errors.Is(err, transfer.ErrLost) && ctx.Err() == nil {
+			t.change("lost the connection to the source: "+err.Error(), func(*workerapi.SessionState) {})
+			continue
+		}
+		if err != nil {
+			return errs.New(errs.KindOf(err), "receive %s from %s: %w", t.req.Spec.Name, t.req.Source.Host, err)
+		}
+		t.frozen, t.frozeAt, t.begun = in.last.FrozenFor, time.Now(), in.begun
+		t.change("", func(st *workerapi.SessionState) {
+			st.Step, st.Digest = workerapi.StepStaged, hex.EncodeToString(got.Root[:])
+		})
+		return nil
+	}
+}
+
+// restore rebuilds the tree and returns while it is held: no instruction of it has run.
+func (t *target) restore(ctx context.Context) error {
+	if err := t.will(stepHold, nil); err != nil {
+		return err
+	}
+	dir, err := os.Open(t.shell.Images())
+	if err != nil {
+		return errs.New(errs.Failed, "open images: %w", err)
+	}
+	defer dir.Close()
+	inherit, closeAll, err := openInherited(t.shell.Inherit())
+	if err != nil {
+		return err
+	}
+	defer closeAll()
+	t.hold, err = t.shell.Engine().Restore(ctx, engine.RestoreRequest{
+		Images: dir, Options: t.shell.Options(), FinalState: t.final, Cgroup: t.shell.Cgroup(), Inherit: inherit,
+	})
+	if err != nil {
+		return errs.New(errs.KindOf(err), "restore %s on %s: %w", t.req.Spec.Name, t.host.cfg.Host, err)
+	}
+	t.pid = t.hold.Pid()
+	if err := t.did(stepHold, held{t.pid}); err != nil {
+		return err
+	}
+	t.host.free(t.req.Migration)
+	t.reach(workerapi.StepHeld, "")
+	return nil
+}
+
+// watchHold looks out for the death of the engine that holds the tree, until a verdict has been acted on.
+func (t *target) watchHold(ctx context.Context) {
+	select {
+	case <-t.hold.Lost():
+	case <-t.settled:
+		return
+	case <-ctx.Done():
+		return
+	}
+	ctx, free, err := t.act(ctx)
+	if err != nil {
+		return
+	}
+	defer free()
+	if st := t.state(); st.Verdict != migration.Undecided || st.Step != workerapi.StepHeld {
+		return // acting on the verdict finds out
+	}
+	t.fail(errs.New(errs.Failed, "the engine that held %s on %s has died: %w", t.req.Spec.Name, t.host.cfg.Host, engine.ErrLost).
+		WithNext("nothing of it has run here; migrate again"))
+	t.swept(ctx)
+}
+
+// swept removes a copy that will never run: nothing of it has.
+func (t *target) swept(ctx context.Context) {
+	if err := t.sweep(ctx); err != nil {
+		t.log.Error("copy not removed", "error", err)
+	}
+}
+
+func (t *target) sweep(ctx context.Context) error {
+	t.settle.Do(func() { close(t.settled) })
+	var err error
+	if t.hold != nil {
+		if err = t.hold.Abort(ctx); errors.Is(err, engine.ErrDecided) {
+			err = nil // it runs or ran; discarding its shell kills it
+		}
+	}
+	if discard := t.shell.Discard(ctx); discard != nil { // kills what the hold could not
+		return errs.New(errs.KindOf(discard), "remove the copy: %w", errors.Join(discard, err))
+	}
+	t.host.free(t.req.Migration)
+	t.mu.Lock()
+	t.gone = true
+	t.mu.Unlock()
+	return nil
+}
+
+// openInherited opens namespace files by their keys.
+func openInherited(paths map[string]string) (files map[string]*os.File, closeAll func(), err error) {
+	files = map[string]*os.File{}
+	closeAll = func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}
+	for key, path := range paths {
+		f, err := os.Open(filepath.Clean(path))
+		if err != nil {
+			closeAll()
+			return nil, nil, errs.New(errs.Failed, "open namespace %s: %w", key, err)
+		}
+		files[key] = f
+	}
+	return files, closeAll, nil
+}

@@ -1,0 +1,81 @@
+// Package tree is the seam between the worker's sessions and the trees on its host: what a session needs of the keeper, the
+// cgroup, the namespaces and the address of one workload, as two small interfaces. worker/workloads implements them for real,
+// tests with the fake engine.
+package tree
+
+import (
+	"context"
+	"io"
+
+	"drover/engine"
+	"drover/internal/migration"
+	workerapi "drover/worker/api"
+)
+
+// Host gives a session access to the workloads of this host.
+type Host interface {
+	// Lend gives the tree of a workload that runs here to a migration; until it is given back the workload's state is
+	// "migrating" and no other migration, stop or checkpoint may touch it (errs.Conflict).
+	Lend(ctx context.Context, name string, epoch migration.Epoch, id migration.ID) (Lent, error)
+	// Reserve makes the place a tree will be restored into: keeper, cgroup, network namespace with the workload's address
+	// behind a fence, root and mounts, log files. Reserving twice for one migration returns the same shell.
+	Reserve(ctx context.Context, inv workerapi.Inventory, epoch migration.Epoch, id migration.ID) (Shell, error)
+	// Find returns what a migration was lent or reserved before this worker started, from what the keeper still holds.
+	// Either may be nil; errs.NotFound if both are.
+	Find(ctx context.Context, id migration.ID) (Lent, Shell, error)
+}
+
+// Lent is a source's tree for the time of a migration.
+type Lent interface {
+	Tree() engine.Tree
+	Engine() engine.Engine // drives CRIU in the workload's keeper: its holds outlive this process
+	Options() engine.Options
+	// Hold is the hold a keeper still has from before this worker started, nil if there is none.
+	Hold() engine.Hold
+	// Freeze writes 1 to the tree's cgroup.freeze and waits until it is frozen; Thaw is the opposite. Idempotent.
+	Freeze(ctx context.Context) error
+	Thaw(ctx context.Context) error
+	// Fence hides the tree's address from the network (packets and ARP, both ways) without touching its sockets; Unfence
+	// shows it again and announces it. Idempotent, nothing to do without an address.
+	Fence(ctx context.Context) error
+	Unfence(ctx context.Context) error
+	// Carry streams what is to be carried of the tree's files (private volumes, output) that changed since the last call for
+	// this migration. f gets each file in turn, with a path relative to its volume; volume -1 is the output directory.
+	Carry(ctx context.Context, f func(CarriedFile, io.Reader) error) error
+	// Return gives the tree back unharmed: the workload runs on here at its old or a reclaimed epoch.
+	Return(ctx context.Context, epoch migration.Epoch) error
+	// Leave ends the workload here: it lives elsewhere. final is Dead (everything of it is removed) or Stopped (kept fenced).
+	Leave(ctx context.Context, final migration.FinalState) error
+}
+
+// CarriedFile describes a file, directory or link that moves with a tree.
+type CarriedFile struct {
+	Volume  int    `json:"volume"` // index in Spec.Volumes, -1 for the output directory
+	Path    string `json:"path"`
+	Mode    uint32 `json:"mode"` // st_mode, type bits included
+	UID     int    `json:"uid"`
+	GID     int    `json:"gid"`
+	Size    int64  `json:"size"`
+	Mtime   int64  `json:"mtime"` // ns since 1970
+	Link    string `json:"link,omitempty"`
+	Deleted bool   `json:"deleted,omitempty"` // is no longer there
+}
+
+// Shell is a target's place for a tree.
+type Shell interface {
+	Cgroup() string
+	Engine() engine.Engine
+	Options() engine.Options    // for the restore: external mounts and namespaces mapped to this host's
+	Hold() engine.Hold          // as Lent.Hold
+	Inherit() map[string]string // key → path of a namespace file, for RestoreRequest.Inherit
+	Images() string             // a directory in memory (tmpfs), 0700, this migration's own
+	// Receive writes one carried file. The path never leaves its volume.
+	Receive(ctx context.Context, f CarriedFile, data io.Reader) error
+	// Accept makes the released tree the workload here, at the new epoch: the fence is lifted and the address announced.
+	// pid is the root's. stopped says that it was released stopped.
+	Accept(ctx context.Context, pid int, epoch migration.Epoch, stopped bool) error
+	// Alive says whether the accepted tree's root still runs, and if not what signal or code ended it.
+	Alive() (alive bool, code, signal int)
+	// Discard removes the shell with whatever is in it: kills the cgroup, removes namespace, fence, mounts and files.
+	Discard(ctx context.Context) error
+}

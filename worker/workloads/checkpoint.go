@@ -1,0 +1,244 @@
+package workloads
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"drover/engine"
+	"drover/internal/errs"
+	"drover/internal/migration"
+	"drover/internal/workload"
+	workerapi "drover/worker/api"
+	"drover/worker/cgroup"
+)
+
+// Checkpoint writes a complete image of a tree into dir. Its volumes and its output are not in it: what the tree writes after
+// a checkpoint that leaves it running may not agree with a copy that is restored later. Until the checkpoint is complete the
+// tree can be let go on, and is if anything fails.
+func (h *Host) Checkpoint(ctx context.Context, name, dir string, final migration.FinalState) (workerapi.CheckpointReport, error) {
+	var report workerapi.CheckpointReport
+	final, err := final.Resolve(migration.OpSnapshotDump)
+	if err != nil {
+		return report, err
+	}
+	e, err := h.known(name)
+	if err != nil {
+		return report, err
+	}
+	done, err := e.take(ctx)
+	if err != nil {
+		return report, err
+	}
+	defer done()
+	r := h.record(e)
+	if err := r.mayChange("checkpoint"); err != nil {
+		return report, err
+	}
+	if r.State != workload.Running && r.State != workload.Stopped {
+		return report, errs.New(errs.Conflict, "workload %s is %s: there is no tree to checkpoint", name, r.State).WithNext("see `drover show %s`", name)
+	}
+	made, err := emptyDir(dir)
+	if err != nil {
+		return report, err
+	}
+	report, err = h.checkpoint(ctx, e, r, dir, final)
+	if err != nil {
+		empty(dir, made)
+		return report, errs.New(errs.KindOf(err), "checkpoint workload %s: %w", name, err)
+	}
+	return report, nil
+}
+
+func (h *Host) checkpoint(ctx context.Context, e *entry, r record, dir string, final migration.FinalState) (workerapi.CheckpointReport, error) {
+	report := workerapi.CheckpointReport{Dir: dir, Final: final}
+	opts, err := h.dumpOptions(ctx, r)
+	if err != nil {
+		return report, err
+	}
+	pids, err := cgroup.Group(r.Place.Cgroup).Pids()
+	if err != nil {
+		return report, err
+	}
+	stopped := r.KeepStopped
+	if r.State != workload.Stopped {
+		stopped = stoppedIn(pids)
+	}
+	k := h.client(e.name)
+	features, err := k.Probe(ctx)
+	if err != nil {
+		return report, err
+	}
+	images, err := os.Open(dir)
+	if err != nil {
+		return report, err
+	}
+	defer images.Close()
+	hold, err := k.Dump(ctx, engine.DumpRequest{Tree: r.tree(), Options: opts, FinalState: final, Images: images})
+	if err != nil {
+		return report, err
+	}
+	m := manifest{Format: 1, Spec: r.Spec, Epoch: r.Epoch, Final: final, Engine: features.Version, Made: time.Now().UTC(), Options: opts, KeepStopped: stopped}
+	// A tree that runs on need not wait for the digests; one that does not must be safe on the disk before it is let go.
+	if final == migration.Running {
+		report.Stats, err = commit(ctx, hold)
+	}
+	if err == nil {
+		report.Digest, report.Bytes, err = seal(dir, m)
+	}
+	if err == nil && final != migration.Running {
+		report.Stats, err = commit(ctx, hold)
+	}
+	if err != nil {
+		if final != migration.Running {
+			err = errors.Join(err, hold.Abort(context.WithoutCancel(ctx)))
+		}
+		return report, errors.Join(err, k.Forget(context.WithoutCancel(ctx)))
+	}
+	if final == migration.Dead {
+		if err := h.unlockDead(ctx, k, r); err != nil {
+			return report, err
+		}
+	}
+	if err := errors.Join(closeToOthers(dir), k.Forget(ctx)); err != nil {
+		return report, err
+	}
+	return report, h.afterCheckpoint(ctx, e, r, final, stopped)
+}
+
+func commit(ctx context.Context, hold engine.Hold) (engine.Stats, error) {
+	stats, err := hold.Commit(ctx)
+	if err != nil {
+		return stats, errs.New(errs.KindOf(err), "apply the final state: %w", err)
+	}
+	return stats, nil
+}
+
+// afterCheckpoint notes what the tree's final state makes of the workload. A dead tree is recorded by who waits for its end.
+func (h *Host) afterCheckpoint(ctx context.Context, e *entry, r record, final migration.FinalState, stopped []int) error {
+	switch final {
+	case migration.Stopped:
+		r.State, r.KeepStopped = workload.Stopped, stopped
+		return h.put(e, r)
+	case migration.Dead:
+		return cgroup.Group(r.Place.Cgroup).Kill(ctx)
+	}
+	return nil
+}
+
+// emptyDir makes dir, or takes it if it is empty, for root alone.
+func emptyDir(dir string) (made bool, err error) {
+	if !filepath.IsAbs(dir) || filepath.Clean(dir) != dir {
+		return false, errs.New(errs.Invalid, "checkpoint directory %q is not a clean absolute path", dir)
+	}
+	entries, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return false, errs.New(errs.Failed, "make checkpoint directory %s: %w", dir, err).WithNext("its parent must exist")
+		}
+		return true, nil
+	case err != nil:
+		return false, errs.New(errs.Refused, "checkpoint directory %s: %w", dir, err)
+	case len(entries) > 0:
+		return false, errs.New(errs.Refused, "checkpoint directory %s is not empty", dir).WithNext("choose a new one")
+	}
+	return false, os.Chmod(dir, 0o700)
+}
+
+// empty takes back what a checkpoint that failed has written.
+func empty(dir string, made bool) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		_ = os.RemoveAll(filepath.Join(dir, e.Name()))
+	}
+	if made {
+		_ = os.Remove(dir)
+	}
+}
+
+// Restore brings a workload back from such a directory.
+func (h *Host) Restore(ctx context.Context, name, dir string, final migration.FinalState, epoch migration.Epoch) (workload.Status, error) {
+	final, err := final.Resolve(migration.OpRestore)
+	if err != nil {
+		return workload.Status{}, err
+	}
+	if err := workload.ValidName("workload", name); err != nil {
+		return workload.Status{}, err
+	}
+	e := h.entry(name)
+	done, err := e.take(ctx)
+	if err != nil {
+		return workload.Status{}, err
+	}
+	defer done()
+	old := h.record(e)
+	if err := old.notOlder(epoch); err != nil {
+		return workload.Status{}, err
+	}
+	if old.alive() || old.State == reserved {
+		return h.status(e), errs.New(errs.Conflict, "workload %s is on this host, %s", name, old.State).WithNext("stop it with `drover stop %s`", name)
+	}
+	m, err := unseal(dir)
+	if err != nil {
+		return workload.Status{}, err
+	}
+	if m.Spec.Name != name {
+		return workload.Status{}, errs.New(errs.Invalid, "checkpoint %s is of workload %s, not %s", dir, m.Spec.Name, name)
+	}
+	r := record{Spec: m.Spec, Epoch: epoch, State: workload.Starting, Boot: h.boot, KeepStopped: m.KeepStopped, Options: m.Options}
+	begin := func(ctx context.Context, r *record, u *undo) error { return h.restore(ctx, r, u, dir, final) }
+	if err := h.replaceTree(ctx, e, old, r, begin); err != nil {
+		return workload.Status{}, errs.New(errs.KindOf(err), "restore workload %s from %s: %w", name, dir, err)
+	}
+	return h.status(e), nil
+}
+
+func (h *Host) restore(ctx context.Context, r *record, u *undo, dir string, final migration.FinalState) (err error) {
+	if r.Place, err = h.plan(r.Spec, false); err != nil {
+		return err
+	}
+	u.add(func(ctx context.Context) error { return h.tearDown(ctx, r.Spec, r.Place, keepFiles) })
+	k, err := h.make(ctx, r.Spec, &r.Place, true)
+	if err != nil {
+		return err
+	}
+	images, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer images.Close()
+	req := engine.RestoreRequest{Images: images, Options: h.restoreOptions(*r), FinalState: final, Cgroup: r.Place.Cgroup}
+	if path := h.netns(r.Spec); path != "" {
+		ns, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer ns.Close()
+		req.Inherit = map[string]*os.File{netKey: ns}
+	}
+	hold, err := k.Restore(ctx, req)
+	if err != nil {
+		return err
+	}
+	u.add(hold.Abort)
+	if _, err := commit(ctx, hold); err != nil {
+		return err
+	}
+	if err := k.Forget(ctx); err != nil {
+		return err
+	}
+	s, err := k.State(ctx)
+	if err != nil {
+		return err
+	}
+	r.State, r.Pid, r.Birth = workload.Running, s.Pid, s.Birth
+	if final == migration.Stopped {
+		r.State = workload.Stopped
+	} else {
+		r.KeepStopped = nil
+	}
+	return h.unfence(ctx, r.Spec)
+}
