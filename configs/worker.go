@@ -1,0 +1,98 @@
+package configs
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"drover/internal/workload"
+)
+
+// Worker configures a host's worker.
+type Worker struct {
+	Name         string   `yaml:"name" help:"this host's name in the cluster; empty: the machine's host name"`
+	Listen       string   `yaml:"listen" help:"address to serve coordinators and other workers on"`
+	Advertise    string   `yaml:"advertise" help:"host:port at which the others reach this worker; empty: host name and the port of listen"`
+	StateDir     string   `yaml:"state_dir" help:"journal, workload records, output and this worker's identity; survives a reboot"`
+	RunDir       string   `yaml:"run_dir" help:"sockets and images in memory; goes with a reboot"`
+	Coordinators []string `yaml:"coordinators" help:"host:port of the coordinators, any of which answers"`
+	CRIU         string   `yaml:"criu" help:"path of criu; empty: looked up in PATH"`
+	MemoryLimit  Size     `yaml:"memory_limit" help:"memory that trees moving here may take, in all; 0: what the host has free"`
+	Log          Log      `yaml:"log"`
+}
+
+// DefaultWorker is what a worker does that was told nothing.
+func DefaultWorker() Worker {
+	return Worker{
+		Listen:       ":7202",
+		StateDir:     "/var/lib/drover",
+		RunDir:       "/run/drover",
+		Coordinators: []string{},
+		Log:          defaultLog,
+	}
+}
+
+// Validate says everything that is impossible about c.
+func (c Worker) Validate() error {
+	var p Problems
+	p.name("name", c.Name)
+	p.address("listen", c.Listen, true)
+	p.address("advertise", c.Advertise, c.Advertise == "")
+	p.directory("state_dir", c.StateDir)
+	p.directory("run_dir", c.RunDir)
+	if c.StateDir == c.RunDir && c.RunDir != "" {
+		p.add("run_dir", "is the same directory as state_dir: one survives a reboot and the other must not")
+	}
+	p.addresses("coordinators", c.Coordinators)
+	if c.CRIU != "" && strings.Contains(c.CRIU, "/") && !filepath.IsAbs(c.CRIU) {
+		p.add("criu", "%q is not an absolute path", c.CRIU)
+	}
+	if c.MemoryLimit < 0 {
+		p.add("memory_limit", "%d is negative", int64(c.MemoryLimit))
+	}
+	p.log("log", c.Log)
+	return p.err()
+}
+
+// HostName is the name this worker goes by.
+func (c Worker) HostName() string { return hostName(c.Name) }
+
+// Address is where the others reach this worker.
+func (c Worker) Address() string { return advertised(c.Advertise, c.Listen) }
+
+// IdentityDir holds the worker's key and certificates.
+func (c Worker) IdentityDir() string { return filepath.Join(c.StateDir, "identity") }
+
+// hostName is name, or the machine's own name as far as it can name a host: its first label in small letters.
+func hostName(name string) string {
+	if name != "" {
+		return name
+	}
+	machine, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	first, _, _ := strings.Cut(strings.ToLower(machine), ".")
+	if workload.ValidName("host", first) != nil {
+		return ""
+	}
+	return first
+}
+
+// advertised is the address to tell others: what was said, else listen's own, with the machine's name for "all addresses".
+func advertised(said, listen string) string {
+	if said != "" {
+		return said
+	}
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return listen
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		if host, err = os.Hostname(); err != nil {
+			host = "localhost"
+		}
+	}
+	return net.JoinHostPort(host, port)
+}
