@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"drover/internal/errs"
+	"drover/internal/migration"
+)
+
+var pageAbort = page{
+	use:   "abort MIGRATION",
+	short: "roll a migration back",
+	long: `Asks for a verdict of abort: the target drops what it has, and the workload goes on at its source as if nothing had happened. Until the commit is recorded an abort wins; afterwards it is too late, and the workload is moved back by another migration. A workload's name stands for the migration it is in.
+
+It returns when the migration is rolled back, unless --detach.`,
+	example: `drover abort web
+drover abort 01hx3-web --reason "wrong host"`,
+	exits: exits{
+		errs.NotFound: "there is no such migration",
+		errs.Conflict: "it has been decided otherwise",
+	},
+}
+
+func (a *app) cmdAbort() *cobra.Command {
+	var reason string
+	var detach bool
+	cmd := a.command(pageAbort, nil)
+	cmd.RunE = a.askOne(func(ctx context.Context, c *cluster, name string) error {
+		m, err := migrationOf(ctx, c, name)
+		if err != nil {
+			return err
+		}
+		if m.Phase != migration.RolledBack {
+			if m, err = c.AbortMigration(ctx, m.ID, reason); err != nil {
+				return err
+			}
+		}
+		if detach || m.Phase.Final() {
+			return a.show(migrationView(m))
+		}
+		if err := a.watchToEnd(ctx, c, m); errs.KindOf(err) != errs.Aborted {
+			return err
+		}
+		return nil // rolled back is what was asked for
+	})
+	cmd.Flags().StringVar(&reason, "reason", "asked for by the operator", "why, for the record")
+	cmd.Flags().BoolVar(&detach, "detach", false, "return once the verdict is recorded")
+	return cmd
+}

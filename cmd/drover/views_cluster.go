@@ -1,0 +1,51 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"drover/coordinator/api"
+)
+
+type (
+	clusterView   api.ClusterStatus
+	tokenView     api.Token
+	operatorsView []api.Operator
+)
+
+func (v clusterView) text(w io.Writer) {
+	leader := v.Leader
+	if leader == "" {
+		leader = "nobody"
+	}
+	fmt.Fprintf(w, "cluster %s: %s leads, term %d, index %d\n\n", v.Name, leader, v.Term, v.Index)
+	var rows [][]string
+	for _, c := range v.Coordinators {
+		state := "silent"
+		if c.Healthy {
+			state = "up"
+		}
+		if c.Leader {
+			state += ", leads"
+		}
+		rows = append(rows, []string{c.Name, c.Address, state})
+	}
+	table(w, "COORDINATOR ADDRESS STATE", rows)
+}
+
+func (v tokenView) text(w io.Writer) {
+	fmt.Fprintln(w, v.Token)
+	fmt.Fprintf(w, "\nlets one %s join until %s:\n  drover join --role %s --token TOKEN --name NAME\n", v.Role, clock(v.Expires), v.Role)
+	if left := time.Until(v.Expires); left > 0 {
+		fmt.Fprintf(w, "it is a secret, good once and for %s\n", span(left.Round(time.Second)))
+	}
+}
+
+func (v operatorsView) text(w io.Writer) {
+	var rows [][]string
+	for _, o := range v {
+		rows = append(rows, []string{o.Name, o.Role, o.Key})
+	}
+	table(w, "NAME ROLE KEY", rows)
+}
