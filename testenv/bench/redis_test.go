@@ -1,0 +1,22 @@
+package bench
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"drover/testenv/host"
+	"drover/testenv/host/hosttest"
+)
+
+// dialRedis connects once the redis listens.
+func dialRedis(b *testing.B, client *host.Host) net.Conn {
+	b.Helper()
+	var conn net.Conn
+	hosttest.Eventually(b, 10*time.Second, "redis listens", func() (ok bool) {
+		var err error
+		conn, err = client.Dial(b.Context(), "tcp", address+":6379")
+		return err == nil
+	})
+	return conn
+}

@@ -1,0 +1,88 @@
+package moves
+
+import (
+	"testing"
+
+	"drover/internal/migration"
+)
+
+// outcome is what a move ends in: where the tree lives then.
+type outcome bool
+
+const (
+	atTarget outcome = true
+	atSource outcome = false
+)
+
+// deaths are what can die on the way, when, and what has to come of it.
+var deaths = []struct {
+	what string
+	at   instant
+	dies func(*scene)
+	ends outcome
+}{
+	{"the leader dies", copying, leaderDies, atTarget},
+	{"the leader dies", frozen, leaderDies, atTarget},
+	{"the leader dies", decided, leaderDies, atTarget},
+	{"the source's worker dies and comes back", copying, sourceWorkerDies, atSource},
+	{"the source's worker dies and comes back", held, sourceWorkerDies, atTarget},
+	{"the target's worker dies and comes back", held, targetWorkerDies, atTarget},
+	{"the target's worker dies and comes back", running, targetWorkerDies, atTarget},
+	{"the source's keeper dies", held, func(sc *scene) { sc.kill(sc.source, keeper) }, atTarget},
+	{"the target's keeper dies", held, func(sc *scene) { sc.kill(sc.target, keeper) }, atSource},
+	{"the source's CRIU dies", held, func(sc *scene) { sc.kill(sc.source, criu) }, atTarget},
+	{"the target's CRIU dies", held, func(sc *scene) { sc.kill(sc.target, criu) }, atSource},
+	{"CRIU dies on both sides", held, func(sc *scene) { sc.kill(sc.source, criu); sc.kill(sc.target, criu) }, atSource},
+}
+
+// spare is how many more descriptors a daemon may have after somebody died: another leads, and is connected to everybody.
+const spare = 12
+
+// Command lines, as pgrep -f looks for them.
+const (
+	keeper = "^drover keeper"
+	criu   = "^criu: "
+)
+
+func leaderDies(sc *scene) {
+	if err := sc.leader(sc.t).Daemon.Kill(sc.t.Context()); err != nil {
+		sc.t.Error(err)
+	}
+}
+
+func sourceWorkerDies(sc *scene) { sc.restart(sc.source) }
+func targetWorkerDies(sc *scene) { sc.restart(sc.target) }
+
+func TestWhoeverDiesOneCopyLivesOn(t *testing.T) {
+	g := newGround(t, coordinators, "alpha", "beta")
+	for n, d := range deaths {
+		ok := t.Run(d.what+" "+string(d.at), func(t *testing.T) {
+			s := g.start(t, "survivor", "alpha", n, small)
+			m, err := g.move(t, s, d.at, d.dies)
+			g.mend(t)
+			s.hasEnded(t, m.ID, d.ends)
+			if t.Failed() {
+				t.Logf("the move said last: %s, %s: %v", m.Phase, m.Reason, err)
+			}
+			s.end(t)
+			g.nothingLeft(t, spare)
+		})
+		if !ok {
+			t.Fatal("the cases after it would start on hosts that are not as they should be")
+		}
+	}
+}
+
+// hasEnded fails the test unless the migration ends as it should, with the one copy at the right place.
+func (s *service) hasEnded(t *testing.T, id migration.ID, o outcome) {
+	t.Helper()
+	m := s.ground.outcome(t, id)
+	phase, home := migration.RolledBack, m.Source
+	if o == atTarget {
+		phase, home = migration.Done, m.Target
+	}
+	if m.Phase != phase {
+		t.Errorf("it ended %s: %s; want %s", m.Phase, m.Reason, phase)
+	}
+	s.lives(t, home)
+}

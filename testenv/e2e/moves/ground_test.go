@@ -1,0 +1,161 @@
+package moves
+
+import (
+	"testing"
+	"time"
+
+	"drover/coordinator/api"
+	"drover/internal/migration"
+	"drover/testenv/cluster"
+	"drover/testenv/host"
+	"drover/testenv/host/hosttest"
+)
+
+// soon is how long anything may take that should come at once, on a machine that does other things too.
+const soon = 30 * time.Second
+
+// ground is a cluster with a client's host beside it, and how its hosts looked before the first tree ran there.
+type ground struct {
+	*cluster.Cluster
+	client *host.Host
+	before footprint
+}
+
+// newGround makes a cluster that ends with the test.
+func newGround(t *testing.T, coordinators []string, workers ...string) *ground {
+	t.Helper()
+	bed, err := host.NewBed(t.Context(), "moves")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := bed.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	g := &ground{}
+	g.Cluster, err = cluster.New(t.Context(), bed, cluster.Options{Drover: program("drover"), Coordinators: coordinators, Workers: workers})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range g.Workers {
+		for _, name := range []string{"counter", "echo"} {
+			if err := w.Install(program(name), "/usr/local/bin/"+name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if g.client, err = bed.Host(t.Context(), "client", host.Options{Address: "10.77.0.99/24"}); err != nil {
+		t.Fatal(err)
+	}
+	g.warm(t)
+	g.before = g.footprint(t)
+	return g
+}
+
+// warm lets a small tree move there and back: what daemons make once and keep, their connections and drover's own cgroups, is
+// there from then on.
+func (g *ground) warm(t *testing.T) {
+	t.Helper()
+	first, last := g.Workers[0].Name, g.Workers[len(g.Workers)-1].Name
+	g.drover(t, "run", "warm", "--host", first, "--", "sleep", "infinity")
+	for _, to := range []string{last, first} {
+		if _, err := g.Migrate(t.Context(), nil, "warm", to, "--probation", "50ms"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.drover(t, "rm", "--force", "warm")
+}
+
+// worker is the member of that name.
+func (g *ground) worker(t *testing.T, name string) *cluster.Member {
+	t.Helper()
+	for _, m := range g.Workers {
+		if m.Name == name {
+			return m
+		}
+	}
+	t.Fatalf("no worker %q", name)
+	return nil
+}
+
+// other is the worker of two that does not have that name.
+func (g *ground) other(t *testing.T, name string) *cluster.Member {
+	t.Helper()
+	for _, m := range g.Workers {
+		if m.Name != name {
+			return m
+		}
+	}
+	t.Fatalf("no worker but %q", name)
+	return nil
+}
+
+// leader is the coordinator that leads now, once there is one.
+func (g *ground) leader(t *testing.T) (leader *cluster.Member) {
+	t.Helper()
+	hosttest.Eventually(t, soon, "somebody leads", func() (ok bool) {
+		var err error
+		leader, err = g.Leader(t.Context())
+		return err == nil
+	})
+	return leader
+}
+
+// whole returns once every coordinator and every worker is well.
+func (g *ground) whole(t *testing.T) {
+	t.Helper()
+	hosttest.Eventually(t, soon, "all coordinators and workers are well", func() bool {
+		var s api.ClusterStatus
+		var hosts []api.Host
+		if g.JSON(t.Context(), &s, "status") != nil || s.Leader == "" || g.JSON(t.Context(), &hosts, "hosts") != nil {
+			return false
+		}
+		for _, c := range s.Coordinators {
+			if !c.Healthy {
+				return false
+			}
+		}
+		for _, h := range hosts {
+			if h.State != "up" {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// drover runs a verb that has to succeed.
+func (g *ground) drover(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := g.Drover(t.Context(), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// mend starts again the daemons that have died, and returns when everybody is well.
+func (g *ground) mend(t *testing.T) {
+	t.Helper()
+	for _, m := range g.members() {
+		select {
+		case <-m.Daemon.Ended():
+			if err := m.Restart(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		default:
+		}
+	}
+	g.whole(t)
+}
+
+// outcome is the migration once it has ended on both hosts.
+func (g *ground) outcome(t *testing.T, id migration.ID) (m api.Migration) {
+	t.Helper()
+	hosttest.Eventually(t, soon, "the migration has ended", func() bool {
+		m = api.Migration{}
+		return g.JSON(t.Context(), &m, "show", "migration/"+string(id)) == nil && m.Phase.Final()
+	})
+	return m
+}
