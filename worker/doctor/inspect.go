@@ -151,7 +151,10 @@ func (l *look) process(p *process) error {
 	if p.tracer != 0 {
 		l.seen.traced = append(l.seen.traced, p.has("process "+strconv.Itoa(p.tracer)))
 	}
-	if !l.in[p.session] && p.session != 0 {
+	switch {
+	case p.sessionInside == 0:
+		l.seen.leadOutside = append(l.seen.leadOutside, p.has(""))
+	case !l.in[p.session]:
 		l.seen.foreignLead = true
 	}
 	if p.state == "Z" {

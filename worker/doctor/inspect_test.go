@@ -89,9 +89,29 @@ func TestWhatNeedsAnOptionGetsIt(t *testing.T) {
 }
 
 func TestATreeInAnothersSessionNeedsShellJob(t *testing.T) {
-	tree, _ := victim(t, "nothing", func(c *exec.Cmd) { c.SysProcAttr.Setsid = false })
-	if inv := inspect(t, tree, adopted()); !inv.Options.ShellJob {
-		t.Errorf("options %+v", inv.Options)
+	shell, _ := victim(t, "child") // leads a session, and its child is in it
+	all, err := treeOf(shell.Pid)
+	if err != nil || len(all) != 2 {
+		t.Fatalf("the shell and its job: %+v, %v", all, err)
+	}
+	job := engine.Tree{Pid: all[1].pid}
+	inv := inspect(t, job, adopted())
+	if f, ok := find(inv.Findings, "terminal", workerapi.GoWithFlag); !ok || f.Flag != "--shell-job" || !inv.Options.ShellJob {
+		t.Errorf("options %+v, %+v", inv.Options, f)
+	}
+}
+
+// CRIU cannot dump such a session, whatever it is told.
+func TestASessionFromOutsideThePidNamespaceIsNoGo(t *testing.T) {
+	tree, _ := victim(t, "nothing", func(c *exec.Cmd) {
+		c.SysProcAttr.Setsid, c.SysProcAttr.Cloneflags = false, unix.CLONE_NEWPID
+	})
+	inv := inspect(t, tree, adopted())
+	if f, no := find(inv.Findings, "session", workerapi.NoGo); !no || !strings.Contains(f.Detail, "process 1 ") || !strings.Contains(f.Mend, "setsid") {
+		t.Errorf("got %+v", f)
+	}
+	if inv.Options.ShellJob {
+		t.Error("it is taken for a shell's job")
 	}
 }
 

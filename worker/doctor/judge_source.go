@@ -117,6 +117,8 @@ func judgeTerminals(f *findings, o *engine.Options, inv workerapi.Inventory, s s
 	switch {
 	case len(s.terminals) > 0:
 		f.no("terminal", "start it without one: setsid PROGRAM </dev/null >LOG 2>&1", "process %s uses terminal %s, which shows on this host", s.terminals[0], s.terminals[0].what)
+	case len(s.leadOutside) > 0:
+		f.no("session", "start it with `drover run` or setsid", "the session of %s was begun outside its pid namespace, and cannot be told there", who(s.leadOutside))
 	case s.foreignLead && !inv.OwnPidNS:
 		o.ShellJob = true
 		f.flag("terminal", "--shell-job", "the leader of its session is not in the tree")

@@ -17,6 +17,7 @@ type process struct {
 	pid, parent, session int // as this host sees them
 	tty                  int // device number of the controlling terminal, 0 if none
 	inside               int // pid in its own pid namespace
+	sessionInside        int // likewise; 0 if the leader is not in that namespace
 	tids                 []int
 	uid                  int
 	state                string
@@ -111,6 +112,7 @@ func (p *process) complete() error {
 
 func (p *process) parseStatus(text string) {
 	p.inside = last(field(text, "NSpid"))
+	p.sessionInside = last(field(text, "NSsid"))
 	p.uid = first(field(text, "Uid"))
 	p.tracer = first(field(text, "TracerPid"))
 	p.rss = int64(first(field(text, "VmRSS"))) << 10

@@ -14,6 +14,7 @@ type seen struct {
 	families     []owner // sockets of families or protocols that CRIU cannot dump; what: "MPTCP", …
 	terminals    []owner // whose other end is not in the tree; what: the path
 	foreignLead  bool    // the session's leader is outside the tree
+	leadOutside  []owner // whose session's leader is outside their pid namespace, where the session has no number
 	pipes        []owner // whose other end is held outside the tree
 	unixPeers    []owner // connected unix sockets whose other end is outside the tree
 	locks        []owner // file locks held

@@ -219,7 +219,7 @@ func child(what string, then func(*exec.Cmd) error, flags ...uintptr) error {
 }
 
 func waitFor(ok func() bool) error {
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); {
 		if ok() {
 			return nil
 		}
