@@ -3,7 +3,6 @@ package bench
 import (
 	"net"
 	"testing"
-	"time"
 
 	"drover/testenv/host"
 	"drover/testenv/host/hosttest"
@@ -13,7 +12,7 @@ import (
 func dialRedis(b *testing.B, client *host.Host) net.Conn {
 	b.Helper()
 	var conn net.Conn
-	hosttest.Eventually(b, 10*time.Second, "redis listens", func() (ok bool) {
+	hosttest.Eventually(b, "redis listens", func() (ok bool) {
 		var err error
 		conn, err = client.Dial(b.Context(), "tcp", address+":6379")
 		return err == nil

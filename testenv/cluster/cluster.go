@@ -22,7 +22,7 @@ const (
 	coordinatorPort = "7201"
 	workerPort      = "7202"
 	// readyWithin bounds how long a daemon may take until the cluster knows it.
-	readyWithin = 20 * time.Second
+	readyWithin = 2 * time.Minute
 )
 
 // Options say what a cluster consists of.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"drover/testenv/host"
 	"drover/testenv/host/hosttest"
@@ -48,7 +47,7 @@ func TestCriuMovesVictimsOnAHostsRoot(t *testing.T) {
 			hosttest.Install(t, "./testenv/victims/"+c.argv[0], "/usr/local/bin/"+c.argv[0], alpha)
 			d := hosttest.Start(t, alpha, "victim", c.argv...)
 			progress := func() float64 { r := report(d); return r.Beat + r.Rounds + r.Written }
-			hosttest.Eventually(t, 10*time.Second, "it runs", func() bool { return progress() > 0 })
+			hosttest.Eventually(t, "it runs", func() bool { return progress() > 0 })
 
 			hosttest.Run(t, alpha, "mkdir", "/images")
 			criu(t, alpha, fmt.Sprintf("dump -t %d -D /images", d.Pid))
@@ -57,7 +56,7 @@ func TestCriuMovesVictimsOnAHostsRoot(t *testing.T) {
 			}
 			atDump := progress()
 			criu(t, alpha, "restore -D /images -d")
-			hosttest.Eventually(t, 10*time.Second, "it goes on", func() bool { return progress() > atDump })
+			hosttest.Eventually(t, "it goes on", func() bool { return progress() > atDump })
 			if r := report(d); r.Faults > 0 {
 				t.Errorf("%v faults, the first: %s", r.Faults, r.Fault)
 			}
@@ -76,7 +75,7 @@ func TestCriuMovesATreeWithItsOwnMountNamespace(t *testing.T) {
 		exec setsid counter -say 20ms </dev/null >/var/log/tree.log 2>&1`
 	outer := hosttest.Start(t, alpha, "outer", "unshare", "--mount", "--pid", "--ipc", "--uts", "--fork", "sh", "-c", container)
 	lines := func() int { return strings.Count(hosttest.Run(t, alpha, "cat", "/var/log/tree.log"), "\n") }
-	hosttest.Eventually(t, 10*time.Second, "it counts", func() bool {
+	hosttest.Eventually(t, "it counts", func() bool {
 		return alpha.Command(t.Context(), "test", "-s", "/var/log/tree.log").Run() == nil
 	})
 	root := hosttest.Run(t, alpha, "pgrep", "-P", itoa(outer.Pid))
@@ -88,7 +87,7 @@ func TestCriuMovesATreeWithItsOwnMountNamespace(t *testing.T) {
 	}
 	atDump := lines()
 	criu(t, alpha, "restore -D /images --manage-cgroups=ignore --root /srv/restored -d")
-	hosttest.Eventually(t, 10*time.Second, "it goes on", func() bool { return lines() > atDump+2 })
+	hosttest.Eventually(t, "it goes on", func() bool { return lines() > atDump+2 })
 	if log := hosttest.Run(t, alpha, "tail", "-n1", "/var/log/tree.log"); !strings.Contains(log, `"faults":0`) {
 		t.Errorf("it says %s", log)
 	}

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"drover/internal/errs"
 	"drover/testenv/host"
@@ -62,18 +61,18 @@ func TestCommandDiesWithItsContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	sleeps := func() bool { return alpha.Command(t.Context(), "pgrep", "-x", "sleep").Run() == nil }
-	hosttest.Eventually(t, 5*time.Second, "sleep runs", sleeps)
+	hosttest.Eventually(t, "sleep runs", sleeps)
 	cancel()
 	if err := cmd.Wait(); err == nil {
 		t.Error("a cancelled command ended well")
 	}
-	hosttest.Eventually(t, 5*time.Second, "sleep is gone", func() bool { return !sleeps() })
+	hosttest.Eventually(t, "sleep is gone", func() bool { return !sleeps() })
 }
 
 func TestOrphansAreReaped(t *testing.T) {
 	alpha := hosttest.Bed(t, "alpha").Hosts()[0]
 	hosttest.Run(t, alpha, "sh", "-c", "(sleep 0.05 &) ; (true &)")
-	hosttest.Eventually(t, 5*time.Second, "only pid 1 and the onlookers are left", func() bool {
+	hosttest.Eventually(t, "only pid 1 and the onlookers are left", func() bool {
 		return hosttest.Run(t, alpha, "ps", "-e", "-o", "stat=,comm=") != "" &&
 			!strings.Contains(hosttest.Run(t, alpha, "ps", "-e", "-o", "stat=,comm="), "sleep") &&
 			!strings.Contains(hosttest.Run(t, alpha, "ps", "-e", "-o", "stat="), "Z")
@@ -86,7 +85,7 @@ func TestDaemonHasItsOwnSessionAndFilesOfTheHost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hosttest.Eventually(t, 5*time.Second, "the daemon's words are in its log", func() bool { return d.Log() == "hello\n" })
+	hosttest.Eventually(t, "the daemon's words are in its log", func() bool { return d.Log() == "hello\n" })
 	stat := strings.Fields(hosttest.Run(t, alpha, "cat", "/proc/"+itoa(d.Pid)+"/stat"))
 	if stat[5] != itoa(d.Pid) {
 		t.Errorf("daemon %d is in session %s", d.Pid, stat[5])
@@ -107,7 +106,7 @@ func TestPausedHostHangsAndGoesOn(t *testing.T) {
 	bed := hosttest.Bed(t, "alpha", "beta")
 	alpha, beta := bed.Hosts()[0], bed.Hosts()[1]
 	ticks := hosttest.Start(t, alpha, "ticker", "sh", "-c", "while :; do echo tick; sleep 0.01; done")
-	hosttest.Eventually(t, 5*time.Second, "the ticker ticks", func() bool { return len(ticks.Log()) > 20 })
+	hosttest.Eventually(t, "the ticker ticks", func() bool { return len(ticks.Log()) > 20 })
 	if err := alpha.Pause(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +120,7 @@ func TestPausedHostHangsAndGoesOn(t *testing.T) {
 	if err := alpha.Resume(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	hosttest.Eventually(t, 5*time.Second, "the ticker goes on", func() bool { return len(ticks.Log()) > len(atPause) })
+	hosttest.Eventually(t, "the ticker goes on", func() bool { return len(ticks.Log()) > len(atPause) })
 }
 
 func TestKilledHostKeepsItsDiskAndLosesItsMemory(t *testing.T) {
@@ -190,7 +189,7 @@ func TestSweepRemovesTheBedOfAKilledProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	var id string
-	hosttest.Eventually(t, 10*time.Second, "the bed is open", func() bool {
+	hosttest.Eventually(t, "the bed is open", func() bool {
 		b := make([]byte, 4096)
 		n, _ := said.Read(b)
 		for line := range strings.Lines(string(b[:n])) {

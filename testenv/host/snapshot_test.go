@@ -26,7 +26,7 @@ func TestSnapshotSeesEverythingThatIsLeftBehind(t *testing.T) {
 		mount -t tmpfs left /run/left
 		nft add table inet CRIU-left
 		ip addr add 10.77.0.50/24 dev eth0; ip link add left type bridge`)
-	hosttest.Eventually(t, 5*time.Second, "the inner sleep runs", func() bool {
+	hosttest.Eventually(t, "the inner sleep runs", func() bool {
 		return beta.Command(t.Context(), "pgrep", "-x", "sleep").Run() == nil
 	})
 	after, err := bed.Snapshot(t.Context())

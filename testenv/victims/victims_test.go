@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"drover/testenv/host/hosttest"
 )
@@ -81,7 +80,7 @@ func TestNetworkVictimsLoseNothingOnAQuietHost(t *testing.T) {
 	hosttest.Start(t, alpha, "echo", "echo-victim", "serve", "-listen", "127.0.0.1:7000")
 	hosttest.Start(t, alpha, "redis", "redis-server", "--port", "6379", "--save", "", "--enable-debug-command", "no")
 	for _, port := range []string{"7000", "6379"} {
-		hosttest.Eventually(t, 10*time.Second, "something listens at port "+port, func() bool {
+		hosttest.Eventually(t, "something listens at port "+port, func() bool {
 			return alpha.Command(t.Context(), "nc", "-z", "127.0.0.1", port).Run() == nil
 		})
 	}

@@ -30,7 +30,7 @@ func TestAMigrationMakesItsRoundsBySoftDirtyWhereTheKernelHasIt(t *testing.T) {
 		works := func() {
 			t.Helper()
 			before := reports()
-			hosttest.Eventually(t, within, "the tree says how it goes", func() bool { return reports() > before+1 })
+			hosttest.Eventually(t, "the tree says how it goes", func() bool { return reports() > before+1 })
 		}
 		drover("run", "memory", "--host", "alpha", "--", "dirtier", "-memory", "32M", "-working-set", "1M", "-rate", "200", "-say", "200ms")
 		works()

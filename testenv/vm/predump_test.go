@@ -35,7 +35,7 @@ func TestPreDumpRoundsShrinkAndTheirTreeGoesOn(t *testing.T) {
 	sh("criu check --feature mem_dirty_track")
 	install(t, m, hosttest.Build(t, "./testenv/victims/dirtier"), "/usr/local/bin/dirtier")
 	sh("setsid dirtier -memory 64M -working-set 2M -rate 500 -say 100ms </dev/null >/var/log/dirtier 2>&1 &")
-	hosttest.Eventually(t, time.Minute, "the dirtier writes", func() bool {
+	hosttest.Eventually(t, "the dirtier writes", func() bool {
 		return strings.Contains(sh("tail -n1 /var/log/dirtier"), `"written":`) && !strings.Contains(sh("tail -n1 /var/log/dirtier"), `"written":0,`)
 	})
 	pid := sh("pgrep -x dirtier")
@@ -71,7 +71,7 @@ func TestPreDumpRoundsShrinkAndTheirTreeGoesOn(t *testing.T) {
 	}
 	atDump := sh("wc -l </var/log/dirtier")
 	sh("criu restore -D /images/3 -d -o log -v4 || { grep -a Error /images/3/log >&2; exit 1; }")
-	hosttest.Eventually(t, time.Minute, "the dirtier goes on", func() bool { return sh("wc -l </var/log/dirtier") != atDump })
+	hosttest.Eventually(t, "the dirtier goes on", func() bool { return sh("wc -l </var/log/dirtier") != atDump })
 	sh("kill -TERM %s; while kill -0 %s 2>/dev/null; do sleep 0.1; done", pid, pid) // it checks all its memory at the end
 	if last := sh("tail -n1 /var/log/dirtier"); !strings.Contains(last, `"faults":0,`) {
 		t.Errorf("it says %s", last)

@@ -132,7 +132,7 @@ func (v *victim) said(t *testing.T) []string {
 func (v *victim) works(t *testing.T) {
 	t.Helper()
 	before := len(v.said(t))
-	hosttest.Eventually(t, within, "the victim says how it goes", func() bool { return len(v.said(t)) > before+3 })
+	hosttest.Eventually(t, "the victim says how it goes", func() bool { return len(v.said(t)) > before+3 })
 }
 
 func (v *victim) processes(t *testing.T) int {
@@ -206,7 +206,7 @@ func (v *victim) ends(t *testing.T) {
 	if err := unix.Kill(v.tree.Pid, unix.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	hosttest.Eventually(t, within, "the victim has ended", func() bool { return v.processes(t) == 0 })
+	hosttest.Eventually(t, "the victim has ended", func() bool { return v.processes(t) == 0 })
 	said := v.said(t)
 	if last := said[len(said)-1]; !strings.Contains(last, `"faults":0,`) && !strings.Contains(last, `"faults":0}`) {
 		t.Errorf("it says %s", last)

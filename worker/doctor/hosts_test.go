@@ -131,13 +131,13 @@ func TestRedisWithAnAddressMayMoveUntilTheTargetDiffers(t *testing.T) {
 	}
 	hand[workload.Status](t, alpha, nil, "start", string(toJSON(t, spec)))
 	defer hand[any](t, alpha, nil, "rm", "redis")
-	hosttest.Eventually(t, 10*time.Second, "redis answers", func() bool {
+	hosttest.Eventually(t, "redis answers", func() bool {
 		out, err := client.Run(t.Context(), "redis-cli", "-h", "10.77.0.50", "ping")
 		return err == nil && strings.TrimSpace(out) == "PONG"
 	})
 	hosttest.Start(t, client, "subscriber", "redis-cli", "-h", "10.77.0.50", "subscribe", "news")
 	var inv workerapi.Inventory
-	hosttest.Eventually(t, 10*time.Second, "the doctor sees the connection", func() bool {
+	hosttest.Eventually(t, "the doctor sees the connection", func() bool {
 		inv = hand[workerapi.Inventory](t, alpha, nil, "inspect", "redis")
 		return inv.Options.TCPEstablished
 	})

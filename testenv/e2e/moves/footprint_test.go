@@ -10,6 +10,7 @@ import (
 
 	"drover/testenv/cluster"
 	"drover/testenv/host"
+	"drover/testenv/host/hosttest"
 )
 
 // footprint is what exists on the hosts. A daemon is called by its name, not by its pid: a restarted one is the same.
@@ -72,7 +73,7 @@ func (f footprint) since(earlier footprint, spare int) []string {
 // nothingLeft fails the test unless the hosts look as they did before the first tree ran there.
 func (g *ground) nothingLeft(t *testing.T, spare int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	ctx, cancel := context.WithTimeout(t.Context(), hosttest.Patience)
 	defer cancel()
 	for {
 		diff := g.footprint(t).since(g.before, spare)

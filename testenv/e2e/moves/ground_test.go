@@ -2,7 +2,6 @@ package moves
 
 import (
 	"testing"
-	"time"
 
 	"drover/coordinator/api"
 	"drover/internal/migration"
@@ -10,9 +9,6 @@ import (
 	"drover/testenv/host"
 	"drover/testenv/host/hosttest"
 )
-
-// soon is how long anything may take that should come at once, on a machine that does other things too.
-const soon = 30 * time.Second
 
 // ground is a cluster with a client's host beside it, and how its hosts looked before the first tree ran there.
 type ground struct {
@@ -33,6 +29,7 @@ func newGround(t *testing.T, coordinators []string, workers ...string) *ground {
 			t.Error(err)
 		}
 	})
+	hosttest.TellIfFailed(t, bed)
 	g := &ground{}
 	g.Cluster, err = cluster.New(t.Context(), bed, cluster.Options{Drover: program("drover"), Coordinators: coordinators, Workers: workers})
 	if err != nil {
@@ -94,7 +91,7 @@ func (g *ground) other(t *testing.T, name string) *cluster.Member {
 // leader is the coordinator that leads now, once there is one.
 func (g *ground) leader(t *testing.T) (leader *cluster.Member) {
 	t.Helper()
-	hosttest.Eventually(t, soon, "somebody leads", func() (ok bool) {
+	hosttest.Eventually(t, "somebody leads", func() (ok bool) {
 		var err error
 		leader, err = g.Leader(t.Context())
 		return err == nil
@@ -105,7 +102,7 @@ func (g *ground) leader(t *testing.T) (leader *cluster.Member) {
 // whole returns once every coordinator and every worker is well.
 func (g *ground) whole(t *testing.T) {
 	t.Helper()
-	hosttest.Eventually(t, soon, "all coordinators and workers are well", func() bool {
+	hosttest.Eventually(t, "all coordinators and workers are well", func() bool {
 		var s api.ClusterStatus
 		var hosts []api.Host
 		if g.JSON(t.Context(), &s, "status") != nil || s.Leader == "" || g.JSON(t.Context(), &hosts, "hosts") != nil {
@@ -153,7 +150,7 @@ func (g *ground) mend(t *testing.T) {
 // outcome is the migration once it has ended on both hosts.
 func (g *ground) outcome(t *testing.T, id migration.ID) (m api.Migration) {
 	t.Helper()
-	hosttest.Eventually(t, soon, "the migration has ended", func() bool {
+	hosttest.Eventually(t, "the migration has ended", func() bool {
 		m = api.Migration{}
 		return g.JSON(t.Context(), &m, "show", "migration/"+string(id)) == nil && m.Phase.Final()
 	})

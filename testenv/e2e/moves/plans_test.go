@@ -30,7 +30,7 @@ func (g *ground) apply(t *testing.T, name, to string, services ...*service) {
 // planned returns the plan once it is as wanted.
 func (g *ground) planned(t *testing.T, name, what string, wanted func(api.Plan) bool) (p api.Plan) {
 	t.Helper()
-	hosttest.Eventually(t, 2*soon, "plan "+name+" "+what, func() bool {
+	hosttest.Eventually(t, "plan "+name+" "+what, func() bool {
 		p = api.Plan{}
 		return g.JSON(t.Context(), &p, "plan", "show", name) == nil && wanted(p)
 	})

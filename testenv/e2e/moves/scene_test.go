@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 	"testing"
-	"time"
 
 	"drover/coordinator/api"
 	"drover/internal/migration"
@@ -52,7 +51,7 @@ func (g *ground) move(t *testing.T, s *service, at instant, happens func(*scene)
 	for _, m := range g.Workers {
 		sc.logs[m] = len(m.Daemon.Log())
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), hosttest.Patience)
 	defer cancel()
 	m, err := g.Migrate(ctx, sc.see, s.name, sc.target.Name, append(append([]string{}, slow...), args...)...)
 	if !sc.happened {
@@ -112,7 +111,7 @@ func (sc *scene) whileUndecided(do func()) {
 
 // says returns once the worker has written that into its log since the move began.
 func (sc *scene) says(m *cluster.Member, word string) {
-	hosttest.Eventually(sc.t, soon, m.Name+" says "+word, func() bool { return strings.Contains(sc.said(m), word) })
+	hosttest.Eventually(sc.t, m.Name+" says "+word, func() bool { return strings.Contains(sc.said(m), word) })
 }
 
 func (sc *scene) said(m *cluster.Member) string { return m.Daemon.Log()[sc.logs[m]:] }

@@ -60,7 +60,7 @@ func (g *ground) start(t *testing.T, name, on string, n int, s shape) *service {
 	g.drover(t, "run", name, "--host", on, "--address", address+"/24", "--volume", volume+":"+volume, "--",
 		"sh", "-c", count+" & exec echo serve -listen "+address+":7000")
 	sv := &service{ground: g, name: name, shape: s}
-	hosttest.Eventually(t, soon, name+" answers", func() bool {
+	hosttest.Eventually(t, name+" answers", func() bool {
 		conn, err := g.client.Dial(t.Context(), "tcp", address+":7000")
 		if err != nil {
 			return false
@@ -120,7 +120,7 @@ func (s *service) lives(t *testing.T, on string) {
 // report is the tree's first report on that host that is as wanted.
 func (s *service) report(t *testing.T, on *cluster.Member, what string, wanted func(report) bool) (r report) {
 	t.Helper()
-	hosttest.Eventually(t, soon, fmt.Sprintf("%s on %s %s", s.name, on.Name, what), func() bool {
+	hosttest.Eventually(t, fmt.Sprintf("%s on %s %s", s.name, on.Name, what), func() bool {
 		r = report{}
 		text, err := os.ReadFile(on.Path(statusDir + "/" + s.name + "/status"))
 		return err == nil && json.Unmarshal([]byte(strings.TrimSpace(string(text))), &r) == nil && wanted(r)
@@ -148,9 +148,6 @@ type call struct {
 	quiet   bool // it hung up itself
 }
 
-// patience is longer than any blackout.
-const patience = 60 * time.Second
-
 func converse(conn net.Conn) *call {
 	c := &call{conn: conn, done: make(chan struct{})}
 	go func() {
@@ -171,7 +168,7 @@ func (c *call) run() error {
 	defer pace.Stop()
 	for n := uint64(1); ; n++ {
 		<-pace.C
-		if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		if err := c.conn.SetDeadline(time.Now().Add(hosttest.Patience)); err != nil {
 			return err
 		}
 		if _, err := c.conn.Write(binary.BigEndian.AppendUint64(nil, n)); err != nil {
@@ -199,7 +196,7 @@ func (c *call) seen() (uint64, error) {
 func (c *call) goesOn(t *testing.T) error {
 	t.Helper()
 	before, err := c.seen()
-	hosttest.Eventually(t, soon, "the client's connection goes on", func() bool {
+	hosttest.Eventually(t, "the client's connection goes on", func() bool {
 		var now uint64
 		now, err = c.seen()
 		return err != nil || now > before+1

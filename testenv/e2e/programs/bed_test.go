@@ -23,12 +23,8 @@ import (
 	"drover/testenv/rootfs"
 )
 
-const (
-	// drover is where the program lies on every host.
-	drover = "/usr/local/bin/drover"
-	// patience is how long a verb or a condition may take on a busy machine.
-	patience = 60 * time.Second
-)
+// drover is where the program lies on every host.
+const drover = "/usr/local/bin/drover"
 
 // built is the folder of the programs that TestMain builds.
 var built string
@@ -118,7 +114,7 @@ func (s *stage) ask(t *testing.T, args ...string) answer {
 
 func (s *stage) askOn(t *testing.T, m *cluster.Member, args ...string) answer {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience) // a test's cleanup asks, too
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), hosttest.Patience) // a test's cleanup asks, too
 	defer cancel()
 	cmd := m.Command(ctx, append([]string{drover}, args...)...)
 	var out, complaint strings.Builder
@@ -177,7 +173,7 @@ func (s *stage) workload(t *testing.T, name string) api.Workload {
 // awaitState returns the workload once it is in that state.
 func (s *stage) awaitState(t *testing.T, name string, want workload.State) (w api.Workload) {
 	t.Helper()
-	hosttest.Eventually(t, patience, fmt.Sprintf("%s is %s", name, want), func() bool {
+	hosttest.Eventually(t, fmt.Sprintf("%s is %s", name, want), func() bool {
 		w = s.workload(t, name)
 		return w.Status.State == want
 	})
@@ -187,7 +183,7 @@ func (s *stage) awaitState(t *testing.T, name string, want workload.State) (w ap
 // move migrates a workload and returns the migration's record.
 func (s *stage) move(t *testing.T, name, to string, args ...string) api.Migration {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), hosttest.Patience)
 	defer cancel()
 	m, err := s.Migrate(ctx, nil, name, to, append([]string{"--probation", "500ms"}, args...)...)
 	if err != nil {
@@ -203,14 +199,14 @@ func (s *stage) move(t *testing.T, name, to string, args ...string) api.Migratio
 func (s *stage) dial(t *testing.T, address string) net.Conn {
 	t.Helper()
 	var conn net.Conn
-	hosttest.Eventually(t, patience, "somebody listens at "+address, func() bool {
+	hosttest.Eventually(t, "somebody listens at "+address, func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		c, err := s.client.Dial(ctx, "tcp", address)
 		conn = c
 		return err == nil
 	})
-	if err := conn.SetDeadline(time.Now().Add(2 * patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(2 * hosttest.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
@@ -220,7 +216,7 @@ func (s *stage) dial(t *testing.T, address string) net.Conn {
 // remember takes the snapshot that nothingLeft compares with.
 func (s *stage) remember(t *testing.T) {
 	t.Helper()
-	hosttest.Eventually(t, patience, "no worker asks CRIU what it can", func() bool {
+	hosttest.Eventually(t, "no worker asks CRIU what it can", func() bool {
 		var err error
 		if s.empty, err = s.Bed.Snapshot(t.Context()); err != nil {
 			t.Fatal(err)
@@ -237,7 +233,7 @@ func (s *stage) remember(t *testing.T) {
 // nothingLeft returns when the hosts look as they did at remember, daemons' records and descriptors aside.
 func (s *stage) nothingLeft(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), hosttest.Patience)
 	defer cancel()
 	if err := s.Bed.NothingLeft(ctx, s.empty, kept); err != nil {
 		t.Error(err)

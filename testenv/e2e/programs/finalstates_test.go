@@ -70,7 +70,7 @@ func beat(t *testing.T, m *cluster.Member) int {
 func counts(t *testing.T, m *cluster.Member) int {
 	t.Helper()
 	first := beat(t, m)
-	hosttest.Eventually(t, patience, "the tree counts on "+m.Name, func() bool { return beat(t, m) > first+10 })
+	hosttest.Eventually(t, "the tree counts on "+m.Name, func() bool { return beat(t, m) > first+10 })
 	return beat(t, m)
 }
 
@@ -208,7 +208,7 @@ func TestWhatWasStoppedBeforeStaysStopped(t *testing.T) {
 	}
 	is := func(m *cluster.Member, want [2]string) {
 		t.Helper()
-		hosttest.Eventually(t, patience, fmt.Sprintf("on %s the sleepers are %v", m.Name, want), func() bool {
+		hosttest.Eventually(t, fmt.Sprintf("on %s the sleepers are %v", m.Name, want), func() bool {
 			states, _ := sleepers(m)
 			return states == want
 		})

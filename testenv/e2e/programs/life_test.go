@@ -67,7 +67,7 @@ func runsApart(t *testing.T, s *stage) {
 	s.do(t, "run", "apart", "--host", "beta", "--address", "10.77.0.60/24", "--env", "SEED=7", "--dir", "/var/tmp", "--user", "65534:65534", "--",
 		"sh", "-c", "echo $$ $SEED $(pwd) $(id -u):$(id -g) $(ip -br -4 address show eth0 | tr -s ' '); exec sleep 1000")
 	const want = "1 7 /var/tmp 65534:65534 eth0"
-	hosttest.Eventually(t, patience, "it has looked around", func() bool { return s.do(t, "logs", "apart") != "" })
+	hosttest.Eventually(t, "it has looked around", func() bool { return s.do(t, "logs", "apart") != "" })
 	if got := s.do(t, "logs", "apart"); !strings.HasPrefix(got, want) || !strings.Contains(got, "10.77.0.60/24") {
 		t.Errorf("it says %q, want %q and its address", got, want)
 	}
@@ -112,7 +112,7 @@ func isStopped(t *testing.T, s *stage) {
 	s.do(t, "run", "polite", "--host", "alpha", "--", "sh", "-c", "trap 'exit 3' USR1; echo ready; while :; do sleep 0.05; done")
 	s.do(t, "run", "deaf", "--host", "alpha", "--", "sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done")
 	for _, name := range []string{"polite", "deaf"} {
-		hosttest.Eventually(t, patience, name+" is ready", func() bool { return s.do(t, "logs", name) != "" })
+		hosttest.Eventually(t, name+" is ready", func() bool { return s.do(t, "logs", name) != "" })
 	}
 	for range 2 { // the second changes nothing
 		s.do(t, "stop", "polite", "--signal", "USR1")
@@ -148,13 +148,13 @@ func outlivesWorker(t *testing.T, s *stage) {
 
 func endsWithoutWorker(t *testing.T, s *stage) {
 	s.do(t, "run", "brief", "--host", "alpha", "--", "sh", "-c", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done")
-	hosttest.Eventually(t, patience, "it is ready", func() bool { return s.do(t, "logs", "brief") != "" })
+	hosttest.Eventually(t, "it is ready", func() bool { return s.do(t, "logs", "brief") != "" })
 	pid := strconv.Itoa(s.workload(t, "brief").Status.Pid)
 	if err := s.alpha.Daemon.Kill(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	hosttest.Run(t, s.alpha.Host, "kill", "-TERM", pid)
-	hosttest.Eventually(t, patience, "it has ended", func() bool { return s.alpha.Command(t.Context(), "kill", "-0", pid).Run() != nil })
+	hosttest.Eventually(t, "it has ended", func() bool { return s.alpha.Command(t.Context(), "kill", "-0", pid).Run() != nil })
 	if err := s.alpha.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func endsWithoutWorker(t *testing.T, s *stage) {
 // another pid now.
 func (s *stage) awaitUp(t *testing.T) {
 	t.Helper()
-	hosttest.Eventually(t, patience, "all workers are up", func() bool {
+	hosttest.Eventually(t, "all workers are up", func() bool {
 		var hosts []api.Host
 		if json.Unmarshal([]byte(s.do(t, "hosts", "--json")), &hosts) != nil {
 			return false
@@ -193,7 +193,7 @@ func adoptedMoves(t *testing.T, s *stage) {
 	}
 	for _, to := range []string{"beta", "alpha"} {
 		s.move(t, "old", to)
-		hosttest.Eventually(t, patience, "three processes are known on "+to, func() bool { return s.workload(t, "old").Status.Processes == 3 })
+		hosttest.Eventually(t, "three processes are known on "+to, func() bool { return s.workload(t, "old").Status.Processes == 3 })
 		if w := s.workload(t, "old"); w.Owner != to || w.Status.Pid != d.Pid || w.Status.State != workload.Running {
 			t.Errorf("moved to %s it is on %s: %+v", to, w.Owner, w.Status)
 		}

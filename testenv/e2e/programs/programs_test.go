@@ -134,10 +134,10 @@ func nginxMoves(t *testing.T, s *stage) {
 			t.Errorf("the old connection is now served by %s, it was %s", now, worker)
 		}
 		s.browse(t, "10.77.0.51:80").page(t)
-		hosttest.Eventually(t, patience, "a master and two workers are known", func() bool { return s.workload(t, "web").Status.Processes == 3 })
+		hosttest.Eventually(t, "a master and two workers are known", func() bool { return s.workload(t, "web").Status.Processes == 3 })
 		if moves == 2 {
 			hosttest.Run(t, s.alpha.Host, "kill", "-HUP", strconv.Itoa(s.workload(t, "web").Status.Pid))
-			hosttest.Eventually(t, patience, "new workers serve after a reload", func() bool { return s.browse(t, "10.77.0.51:80").page(t) != worker })
+			hosttest.Eventually(t, "new workers serve after a reload", func() bool { return s.browse(t, "10.77.0.51:80").page(t) != worker })
 		}
 	})
 }
@@ -189,7 +189,7 @@ type session struct {
 func (s *stage) psql(t *testing.T) *session {
 	t.Helper()
 	var q session
-	hosttest.Eventually(t, patience, "postgres takes connections", func() bool {
+	hosttest.Eventually(t, "postgres takes connections", func() bool {
 		cmd := s.client.Command(t.Context(), postgres+"psql", "-h", "10.77.0.52", "-U", "postgres", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1")
 		in, err := cmd.StdinPipe()
 		if err != nil {
@@ -290,7 +290,7 @@ func pythonMoves(t *testing.T, s *stage) {
 		return counted
 	}
 	thereAndBack(t, s, "tree", func(t *testing.T, _ int) {
-		hosttest.Eventually(t, patience, "every thread goes on", func() bool { return ask(t) > before+20 })
+		hosttest.Eventually(t, "every thread goes on", func() bool { return ask(t) > before+20 })
 		before = ask(t)
 	})
 }
@@ -349,7 +349,7 @@ func treeMoves(t *testing.T, s *stage) {
 // saysMore returns a victim's report as soon as the given figure has grown by a good deal.
 func saysMore(t *testing.T, s *stage, name, figure string, than int) (report map[string]int) {
 	t.Helper()
-	hosttest.Eventually(t, patience, name+" goes on", func() bool {
+	hosttest.Eventually(t, name+" goes on", func() bool {
 		var said map[string]any
 		if json.Unmarshal([]byte(s.do(t, "logs", name, "--tail", "1")), &said) != nil {
 			return false

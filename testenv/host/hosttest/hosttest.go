@@ -16,7 +16,7 @@ import (
 )
 
 // Bed opens a bed with the named hosts at 10.77.0.1/24, 10.77.0.2/24, … and closes it when the test ends. It fails the test if
-// the bed does not close cleanly.
+// the bed does not close cleanly. A test that failed says what the hosts' logs say.
 func Bed(t testing.TB, names ...string) *host.Bed {
 	t.Helper()
 	bed, err := host.NewBed(t.Context(), "test")
@@ -28,6 +28,7 @@ func Bed(t testing.TB, names ...string) *host.Bed {
 			t.Error(err)
 		}
 	})
+	TellIfFailed(t, bed)
 	for _, name := range names {
 		Host(t, bed, name)
 	}
@@ -45,10 +46,10 @@ func Host(t testing.TB, bed *host.Bed, name string) *host.Host {
 	return h
 }
 
-// Run runs a command in the host, within 30 s, and returns its standard output without space around it.
+// Run runs a command in the host, within Patience, and returns its standard output without space around it.
 func Run(t testing.TB, h *host.Host, argv ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	defer cancel()
 	out, err := h.Run(ctx, argv...)
 	if err != nil {
@@ -96,13 +97,17 @@ func Build(t testing.TB, pkg string) string {
 	return out
 }
 
-// Eventually returns when the condition holds and fails the test if it does not within the time; what says what was waited for.
-func Eventually(t testing.TB, within time.Duration, what string, holds func() bool) {
+// Patience bounds every wait of a test on hosts. It says only that something will never come: the machine may be slow and busy,
+// and how fast things are is for benchmarks.
+const Patience = 3 * time.Minute
+
+// Eventually returns when the condition holds and fails the test if it never does; what says what was waited for.
+func Eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(within)
+	deadline := time.Now().Add(Patience)
 	for !holds() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s", within, what)
+			t.Fatalf("not within %s: %s", Patience, what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
