@@ -220,7 +220,7 @@ func TestWorkloadsComeAndGo(t *testing.T) {
 		if w := must(c.any().Restore(ctx, "redis", "alpha", "/images", ""))(t); w.Epoch != 2 || w.Status.State != workload.Running {
 			t.Errorf("restored, it is %s at epoch %d", w.Status.State, w.Epoch)
 		}
-		if err := c.any().Remove(ctx, "redis", true); err != nil {
+		if err := c.any().Remove(ctx, "redis", api.RemoveOptions{Force: true}); err != nil {
 			t.Error(err)
 		}
 		if len(alpha.trees) != 0 || len(must(c.any().Workloads(ctx))(t)) != 0 {

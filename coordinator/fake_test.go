@@ -239,13 +239,36 @@ func (h *fakeWorker) Remove(_ context.Context, name string, force bool) error {
 	return err
 }
 
-func (h *fakeWorker) Continue(_ context.Context, name string, _ bool) (workload.Status, error) {
+func (h *fakeWorker) RemoveCopy(_ context.Context, name string, epoch migration.Epoch) error {
+	_, err := call(h, "RemoveCopy", func() (int, error) {
+		t, err := h.tree(name)
+		if err != nil {
+			return 0, err
+		}
+		if t.state != workload.Fenced && t.state != workload.Exited && t.epoch >= epoch || t.epoch > epoch {
+			return 0, errs.New(errs.Conflict, "%s is no copy", name)
+		}
+		h.world.halt(name, h.name)
+		delete(h.trees, name)
+		return 0, nil
+	})
+	return err
+}
+
+func (h *fakeWorker) Continue(_ context.Context, name string, epoch migration.Epoch) (workload.Status, error) {
 	return call(h, "Continue", func() (workload.Status, error) {
 		t, err := h.tree(name)
 		if err != nil {
 			return workload.Status{}, err
 		}
-		t.state = workload.Running
+		if t.state == workload.Exited || epoch < t.epoch {
+			return workload.Status{}, errs.New(errs.Conflict, "%s is %s at epoch %d", name, t.state, t.epoch)
+		}
+		if t.state == workload.Fenced && epoch == t.epoch {
+			return workload.Status{}, errs.New(errs.Refused, "%s lives elsewhere", name)
+		}
+		t.state, t.epoch = workload.Running, epoch
+		h.world.run(name, h.name)
 		return h.status(name), nil
 	})
 }

@@ -161,7 +161,12 @@ func (h *fakeWorker) Confirm(_ context.Context, id migration.ID, _ migration.Epo
 			return workerapi.SessionState{}, errs.New(errs.Conflict, "%s is told to confirm what it has no COMMIT of", h.name)
 		}
 		if s.state.Role == migration.Source && s.state.Step != workerapi.StepDone {
-			delete(h.trees, s.state.Workload)
+			if s.req.Options.SourceFinalState == migration.Stopped {
+				t := h.trees[s.state.Workload]
+				t.state, t.epoch = workload.Fenced, s.req.Epoch+1
+			} else {
+				delete(h.trees, s.state.Workload)
+			}
 		}
 		if s.state.Step != workerapi.StepDone {
 			h.step(s, workerapi.StepDone)

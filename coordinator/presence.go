@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,10 +47,10 @@ func (p *presence) hear(hb api.Heartbeat, at time.Time) {
 
 // note takes in what a host said of one workload in another answer, until its next heartbeat.
 func (p *presence) note(host string, st workload.Status) {
+	p.drop(host, st.Name)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := p.said[host]
-	w.Workloads = slices.DeleteFunc(slices.Clone(w.Workloads), func(had workload.Status) bool { return had.Name == st.Name })
 	w.Workloads = append(w.Workloads, st)
 	p.said[host] = w
 }
@@ -83,6 +84,30 @@ func (p *presence) status(host, name string) (workload.Status, bool) {
 		}
 	}
 	return workload.Status{}, false
+}
+
+// copies are what hosts other than its owner have said that they have of a workload, by host.
+func (p *presence) copies(name, owner string) (out []api.Copy) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for host, said := range p.said {
+		for _, st := range said.Workloads {
+			if st.Name == name && host != owner {
+				out = append(out, api.Copy{Host: host, State: st.State, Epoch: st.Epoch})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b api.Copy) int { return strings.Compare(a.Host, b.Host) })
+	return out
+}
+
+// drop forgets what a host has said of a workload, until its next heartbeat.
+func (p *presence) drop(host, name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := p.said[host]
+	w.Workloads = slices.DeleteFunc(slices.Clone(w.Workloads), func(had workload.Status) bool { return had.Name == name })
+	p.said[host] = w
 }
 
 // Heartbeat takes in what a worker says of itself, and tells it what the record expects of it.
@@ -172,7 +197,11 @@ func (l *lead) hostNow(h record.Host, now time.Time) api.Host {
 func (l *lead) workloadNow(w record.Workload, now time.Time) api.Workload {
 	st := l.statusNow(w, now)
 	st.Name, st.Spec, st.Epoch, st.Migration = w.Name, w.Spec, w.Epoch, w.Migration
-	return api.Workload{Name: w.Name, Spec: w.Spec, Owner: w.Owner, Epoch: w.Epoch, Migration: w.Migration, Created: w.Created, Status: st}
+	out := api.Workload{Name: w.Name, Spec: w.Spec, Owner: w.Owner, Epoch: w.Epoch, Migration: w.Migration, Created: w.Created, Status: st}
+	if w.Migration == "" {
+		out.Copies = l.presence.copies(w.Name, w.Owner)
+	}
+	return out
 }
 
 // unsaid is how long a host may leave out what the record has just given it: its next heartbeats may have been on their way.

@@ -146,34 +146,6 @@ func (c *Coordinator) Stop(ctx context.Context, name string, signal int, grace t
 	return out, err
 }
 
-// Remove has the host forget the workload, then the record.
-func (c *Coordinator) Remove(ctx context.Context, name string, force bool) error {
-	w, host, err := c.owner(name, "remove")
-	if err != nil {
-		return err
-	}
-	if err := host.Remove(ctx, name, force); err != nil && errs.KindOf(err) != errs.NotFound {
-		return errs.New(errs.KindOf(err), "remove %s from %s: %w", name, w.Owner, err)
-	}
-	_, err = c.node.Propose(ctx, by(ctx), record.WorkloadRemove{Name: name, Epoch: w.Epoch})
-	return err
-}
-
-// Continue lets a stopped tree run on its owner.
-func (c *Coordinator) Continue(ctx context.Context, name string, force bool) (api.Workload, error) {
-	w, host, err := c.owner(name, "continue")
-	if err != nil {
-		return api.Workload{}, err
-	}
-	st, err := host.Continue(ctx, name, force)
-	if err != nil {
-		return api.Workload{}, errs.New(errs.KindOf(err), "continue %s on %s: %w", name, w.Owner, err)
-	}
-	out, err := c.Workload(ctx, name)
-	out.Status = st
-	return out, err
-}
-
 // Checkpoint writes an image on the owner's disk.
 func (c *Coordinator) Checkpoint(ctx context.Context, name, dir string, final migration.FinalState) (workerapi.CheckpointReport, error) {
 	w, host, err := c.owner(name, "checkpoint")

@@ -115,14 +115,35 @@ func (f *fake) Stop(_ context.Context, name string, signal int, grace time.Durat
 	return w, err
 }
 
-func (f *fake) Remove(_ context.Context, name string, force bool) error {
+func (f *fake) Remove(_ context.Context, name string, o api.RemoveOptions) error {
 	if _, err := f.workload(name); err != nil {
 		return err
 	}
-	if !force {
+	if o.Host != "" {
+		if _, err := f.host(o.Host); err != nil {
+			return err
+		}
+		return nil
+	}
+	if !o.Force {
 		return errs.New(errs.Conflict, "%s still runs on alpha", name).WithNext("drover stop %s, or --force", name)
 	}
 	return nil
+}
+
+func (f *fake) Continue(_ context.Context, name string, o api.ContinueOptions) (api.Workload, error) {
+	w, err := f.workload(name)
+	switch {
+	case err != nil:
+		return w, err
+	case o.Host != "" && o.Host != w.Owner && !o.Force:
+		return w, errs.New(errs.Refused, "%s is on %s", name, w.Owner).WithNext("drover stop %s", name)
+	case o.Host != "" && o.Host != w.Owner && o.Off != w.Owner:
+		return w, errs.New(errs.Refused, "%s may still run on %s", name, w.Owner).WithNext("--off %s", w.Owner)
+	case o.Host != "":
+		w.Owner, w.Copies = o.Host, []api.Copy{{Host: w.Owner, State: workload.Fenced, Epoch: 1}}
+	}
+	return w, nil
 }
 
 func (f *fake) Logs(_ context.Context, name string, opts workerapi.LogOptions, w io.Writer) error {

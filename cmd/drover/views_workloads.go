@@ -48,6 +48,9 @@ func (v workloadView) text(w io.Writer) {
 	fact(w, "workload", l.Name)
 	fact(w, "host", l.Owner)
 	fact(w, "state", stateOf(l))
+	for _, left := range l.Copies {
+		fact(w, "copy", fmt.Sprintf("on %s, %s since epoch %d", left.Host, left.State, left.Epoch))
+	}
 	fact(w, "migration", string(l.Migration))
 	fact(w, "epoch", l.Epoch.String())
 	if spec.Kind == workload.Adopt {

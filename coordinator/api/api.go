@@ -35,8 +35,12 @@ type Coordinator interface {
 	// --- operators ---
 	Run(ctx context.Context, req RunRequest) (Workload, error)
 	Stop(ctx context.Context, name string, signal int, grace time.Duration) (Workload, error)
-	Remove(ctx context.Context, name string, force bool) error
-	Continue(ctx context.Context, name string, force bool) (Workload, error)
+	// Remove forgets a workload with all that is left of it on any host, or, with a host that does not own it, what is left of it
+	// there.
+	Remove(ctx context.Context, name string, o RemoveOptions) error
+	// Continue lets a stopped workload run. On a host that does not own it this needs Force, and is refused (errs.Refused)
+	// unless the owner's tree is known to have ended: ownership moves first, so that there are never two.
+	Continue(ctx context.Context, name string, o ContinueOptions) (Workload, error)
 	Checkpoint(ctx context.Context, name, dir string, final migration.FinalState) (workerapi.CheckpointReport, error)
 	Restore(ctx context.Context, name, host, dir string, final migration.FinalState) (Workload, error)
 	// Migrate admits a migration and returns its record at once; WatchMigration tells the rest. Everything the doctor refuses
@@ -103,6 +107,29 @@ type Workload struct {
 	Migration migration.ID    `json:"migration,omitempty"` // the one under way
 	Created   time.Time       `json:"created"`
 	Status    workload.Status `json:"status"`
+	// Copies are what other hosts said of late that they have of it; none while it is being migrated.
+	Copies []Copy `json:"copies,omitempty"`
+}
+
+// Copy is what a host that does not own a workload has of it: usually a tree that a migration left fenced.
+type Copy struct {
+	Host  string          `json:"host"`
+	State workload.State  `json:"state"`
+	Epoch migration.Epoch `json:"epoch"` // when it was left
+}
+
+// RemoveOptions say what to remove of a workload.
+type RemoveOptions struct {
+	Host  string `json:"host,omitempty"`  // "" is the whole workload; else what is left of it there
+	Force bool   `json:"force,omitempty"` // end it first, fenced copies too
+}
+
+// ContinueOptions say which tree of a workload is to run.
+type ContinueOptions struct {
+	Host  string `json:"host,omitempty"`  // "" is the owner
+	Force bool   `json:"force,omitempty"` // make Host the owner
+	// Off names the owner: the caller's word that it is switched off or cut off for good, which is needed if it does not answer.
+	Off string `json:"off,omitempty"`
 }
 
 // RunRequest starts or adopts a workload.

@@ -100,13 +100,13 @@ func (c client) Stop(ctx context.Context, name string, signal int, grace time.Du
 	return post[Workload](ctx, c, at("workloads", name, "stop"), stopCall{signal, grace})
 }
 
-func (c client) Remove(ctx context.Context, name string, force bool) error {
-	_, err := post[rpc.None](ctx, c, at("workloads", name, "remove"), forceCall{force})
+func (c client) Remove(ctx context.Context, name string, o RemoveOptions) error {
+	_, err := post[rpc.None](ctx, c, at("workloads", name, "remove"), o)
 	return err
 }
 
-func (c client) Continue(ctx context.Context, name string, force bool) (Workload, error) {
-	return post[Workload](ctx, c, at("workloads", name, "continue"), forceCall{force})
+func (c client) Continue(ctx context.Context, name string, o ContinueOptions) (Workload, error) {
+	return post[Workload](ctx, c, at("workloads", name, "continue"), o)
 }
 
 func (c client) Checkpoint(ctx context.Context, name, dir string, final migration.FinalState) (workerapi.CheckpointReport, error) {

@@ -36,9 +36,6 @@ type (
 		Signal int           `json:"signal"`
 		Grace  time.Duration `json:"grace_ns"`
 	}
-	forceCall struct {
-		Force bool `json:"force"`
-	}
 	imageCall struct {
 		Host  string               `json:"host,omitempty"`
 		Dir   string               `json:"dir"`
@@ -99,11 +96,11 @@ var Routes = []Route{
 	named("POST /v1/workloads/{name}/stop", NeedOperator, func(ctx context.Context, c Coordinator, name string, in stopCall) (Workload, error) {
 		return c.Stop(ctx, name, in.Signal, in.Grace)
 	}),
-	named("POST /v1/workloads/{name}/remove", NeedOperator, func(ctx context.Context, c Coordinator, name string, in forceCall) (rpc.None, error) {
-		return rpc.None{}, c.Remove(ctx, name, in.Force)
+	named("POST /v1/workloads/{name}/remove", NeedOperator, func(ctx context.Context, c Coordinator, name string, in RemoveOptions) (rpc.None, error) {
+		return rpc.None{}, c.Remove(ctx, name, in)
 	}),
-	named("POST /v1/workloads/{name}/continue", NeedOperator, func(ctx context.Context, c Coordinator, name string, in forceCall) (Workload, error) {
-		return c.Continue(ctx, name, in.Force)
+	named("POST /v1/workloads/{name}/continue", NeedOperator, func(ctx context.Context, c Coordinator, name string, in ContinueOptions) (Workload, error) {
+		return c.Continue(ctx, name, in)
 	}),
 	named("POST /v1/workloads/{name}/checkpoint", NeedOperator, func(ctx context.Context, c Coordinator, name string, in imageCall) (workerapi.CheckpointReport, error) {
 		return c.Checkpoint(ctx, name, in.Dir, in.Final)

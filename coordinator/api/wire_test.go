@@ -52,11 +52,11 @@ func (echo) Run(_ context.Context, r RunRequest) (Workload, error) {
 func (echo) Stop(_ context.Context, n string, sig int, grace time.Duration) (Workload, error) {
 	return Workload{Name: n, Status: workload.Status{Signal: sig, Threads: int(grace)}}, nil
 }
-func (echo) Remove(_ context.Context, n string, force bool) error {
-	return errs.New(errs.Conflict, "remove %s %v", n, force).WithNext("stop it")
+func (echo) Remove(_ context.Context, n string, o RemoveOptions) error {
+	return errs.New(errs.Conflict, "remove %s %v", n, o).WithNext("stop it")
 }
-func (echo) Continue(_ context.Context, n string, force bool) (Workload, error) {
-	return Workload{Name: n, Owner: map[bool]string{true: "forced"}[force]}, nil
+func (echo) Continue(_ context.Context, n string, o ContinueOptions) (Workload, error) {
+	return Workload{Name: n, Owner: o.Host, Spec: workload.Spec{Dir: o.Off}, Copies: []Copy{{Host: map[bool]string{true: "forced"}[o.Force]}}}, nil
 }
 func (echo) Checkpoint(_ context.Context, n, dir string, f migration.FinalState) (workerapi.CheckpointReport, error) {
 	return workerapi.CheckpointReport{Dir: dir, Digest: n, Final: f}, nil
@@ -144,9 +144,11 @@ func calls(c Coordinator, ctx context.Context) map[string]func() (any, error) {
 		"Run": func() (any, error) {
 			return one(c.Run(ctx, RunRequest{Spec: workload.Spec{Name: "redis"}, Host: "alpha"}))
 		},
-		"Stop":       func() (any, error) { return one(c.Stop(ctx, "redis", 9, 5)) },
-		"Remove":     func() (any, error) { return nil, c.Remove(ctx, "redis", true) },
-		"Continue":   func() (any, error) { return one(c.Continue(ctx, "redis", true)) },
+		"Stop":   func() (any, error) { return one(c.Stop(ctx, "redis", 9, 5)) },
+		"Remove": func() (any, error) { return nil, c.Remove(ctx, "redis", RemoveOptions{Host: "beta", Force: true}) },
+		"Continue": func() (any, error) {
+			return one(c.Continue(ctx, "redis", ContinueOptions{Host: "beta", Force: true, Off: "alpha"}))
+		},
 		"Checkpoint": func() (any, error) { return one(c.Checkpoint(ctx, "redis", "/d", migration.Stopped)) },
 		"Restore":    func() (any, error) { return one(c.Restore(ctx, "redis", "beta", "/d", migration.Stopped)) },
 		"Migrate": func() (any, error) {

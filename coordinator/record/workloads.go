@@ -31,7 +31,8 @@ func (a WorkloadAdd) apply(s *State, c meta) error {
 	return nil
 }
 
-// WorkloadRaise gives a workload that does not live to a host, at a new epoch, so that it can be restored there from images.
+// WorkloadRaise gives a workload that does not live to a host, at a new epoch, so that it can be restored there from images, or
+// the tree continued that a migration left there.
 type WorkloadRaise struct {
 	Name  string          `json:"name"`
 	Epoch migration.Epoch `json:"epoch"` // as the proposer saw it

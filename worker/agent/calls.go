@@ -16,7 +16,8 @@ type workloadCalls interface {
 	Start(ctx context.Context, spec workload.Spec, epoch migration.Epoch) (workload.Status, error)
 	Stop(ctx context.Context, name string, signal int, grace time.Duration) (workload.Status, error)
 	Remove(ctx context.Context, name string, force bool) error
-	Continue(ctx context.Context, name string, force bool) (workload.Status, error)
+	RemoveCopy(ctx context.Context, name string, epoch migration.Epoch) error
+	Continue(ctx context.Context, name string, epoch migration.Epoch) (workload.Status, error)
 	Logs(ctx context.Context, name string, opts workerapi.LogOptions, w io.Writer) error
 	Checkpoint(ctx context.Context, name, dir string, final migration.FinalState) (workerapi.CheckpointReport, error)
 	Restore(ctx context.Context, name, dir string, final migration.FinalState, epoch migration.Epoch) (workload.Status, error)

@@ -26,8 +26,12 @@ type Worker interface {
 	Stop(ctx context.Context, name string, signal int, grace time.Duration) (workload.Status, error)
 	// Remove forgets an exited workload and its files; force stops it first.
 	Remove(ctx context.Context, name string, force bool) error
-	// Continue lets a stopped tree run. A fenced one (its copy lives elsewhere) needs force.
-	Continue(ctx context.Context, name string, force bool) (workload.Status, error)
+	// RemoveCopy forgets what is here of a workload that another host owns at epoch: a fenced tree, one that has ended, or one of
+	// an older epoch, which is killed if it runs. The workload itself is errs.Conflict.
+	RemoveCopy(ctx context.Context, name string, epoch migration.Epoch) error
+	// Continue lets a stopped tree run. epoch is the workload's, which this host owns: a fenced tree, whose workload moved away,
+	// is refused (errs.Refused) unless that epoch is newer than the one it was left at.
+	Continue(ctx context.Context, name string, epoch migration.Epoch) (workload.Status, error)
 	// Logs copies the workload's output to w; with follow until ctx is done or the tree has exited.
 	Logs(ctx context.Context, name string, opts LogOptions, w io.Writer) error
 

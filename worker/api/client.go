@@ -44,8 +44,12 @@ func (c client) Remove(ctx context.Context, name string, force bool) error {
 	return c.call(ctx, "POST", ofWorkload(name, "remove"), forceCall{force}, nil)
 }
 
-func (c client) Continue(ctx context.Context, name string, force bool) (out workload.Status, err error) {
-	return out, c.call(ctx, "POST", ofWorkload(name, "continue"), forceCall{force}, &out)
+func (c client) RemoveCopy(ctx context.Context, name string, epoch migration.Epoch) error {
+	return c.call(ctx, "POST", ofWorkload(name, "remove-copy"), epochCall{epoch}, nil)
+}
+
+func (c client) Continue(ctx context.Context, name string, epoch migration.Epoch) (out workload.Status, err error) {
+	return out, c.call(ctx, "POST", ofWorkload(name, "continue"), epochCall{epoch}, &out)
 }
 
 func (c client) Logs(ctx context.Context, name string, opts LogOptions, w io.Writer) error {
@@ -119,6 +123,9 @@ type (
 	}
 	forceCall struct {
 		Force bool `json:"force"`
+	}
+	epochCall struct {
+		Epoch migration.Epoch `json:"epoch"`
 	}
 	imageCall struct {
 		Dir   string               `json:"dir"`

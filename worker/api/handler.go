@@ -45,8 +45,11 @@ func workloadCalls(mux *http.ServeMux, w Worker) {
 	named(mux, "POST /v1/workloads/{name}/remove", func(r *http.Request, name string, in forceCall) (rpc.None, error) {
 		return rpc.None{}, w.Remove(r.Context(), name, in.Force)
 	})
-	named(mux, "POST /v1/workloads/{name}/continue", func(r *http.Request, name string, in forceCall) (workload.Status, error) {
-		return w.Continue(r.Context(), name, in.Force)
+	named(mux, "POST /v1/workloads/{name}/remove-copy", func(r *http.Request, name string, in epochCall) (rpc.None, error) {
+		return rpc.None{}, w.RemoveCopy(r.Context(), name, in.Epoch)
+	})
+	named(mux, "POST /v1/workloads/{name}/continue", func(r *http.Request, name string, in epochCall) (workload.Status, error) {
+		return w.Continue(r.Context(), name, in.Epoch)
 	})
 	named(mux, "POST /v1/workloads/{name}/checkpoint", func(r *http.Request, name string, in imageCall) (CheckpointReport, error) {
 		return w.Checkpoint(r.Context(), name, in.Dir, in.Final)

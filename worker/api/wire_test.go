@@ -43,8 +43,11 @@ func (r *recorder) Stop(_ context.Context, name string, sig int, grace time.Dura
 func (r *recorder) Remove(_ context.Context, name string, force bool) error {
 	return r.saw("Remove", name, force)
 }
-func (r *recorder) Continue(_ context.Context, name string, force bool) (workload.Status, error) {
-	return workload.Status{Name: name}, r.saw("Continue", name, force)
+func (r *recorder) RemoveCopy(_ context.Context, name string, e migration.Epoch) error {
+	return r.saw("RemoveCopy", name, e)
+}
+func (r *recorder) Continue(_ context.Context, name string, e migration.Epoch) (workload.Status, error) {
+	return workload.Status{Name: name}, r.saw("Continue", name, e)
 }
 func (r *recorder) Checkpoint(_ context.Context, name, dir string, f migration.FinalState) (api.CheckpointReport, error) {
 	return api.CheckpointReport{Dir: dir}, r.saw("Checkpoint", name, dir, f)
@@ -119,7 +122,8 @@ var calls = []struct {
 	},
 		[]any{"redis-7", 15, time.Second}},
 	{"Remove", func(ctx context.Context, w api.Worker) error { return w.Remove(ctx, "redis-7", true) }, []any{"redis-7", true}},
-	{"Continue", func(ctx context.Context, w api.Worker) error { _, err := w.Continue(ctx, "redis-7", true); return err }, []any{"redis-7", true}},
+	{"RemoveCopy", func(ctx context.Context, w api.Worker) error { return w.RemoveCopy(ctx, "redis-7", 4) }, []any{"redis-7", migration.Epoch(4)}},
+	{"Continue", func(ctx context.Context, w api.Worker) error { _, err := w.Continue(ctx, "redis-7", 4); return err }, []any{"redis-7", migration.Epoch(4)}},
 	{"Checkpoint", func(ctx context.Context, w api.Worker) error {
 		_, err := w.Checkpoint(ctx, "redis-7", "/srv/c", migration.Stopped)
 		return err

@@ -44,7 +44,7 @@ func judgeName(f *findings, inv workerapi.Inventory, p place) {
 	case inv.Host == p.facts.Name:
 		f.no("name", "choose another target", "%s is on this host already", inv.Workload)
 	case known && alive(state):
-		f.no("name", "drover rm "+inv.Workload+" on "+p.facts.Name+", if it is a leftover", "a workload of that name is %s here", state)
+		f.no("name", "drover rm "+inv.Workload+" --host "+p.facts.Name+", if it is a leftover", "a workload of that name is %s here", state)
 	default:
 		f.ok("name", "no workload of that name lives here")
 	}

@@ -97,8 +97,13 @@ func (h *Host) checkpoint(ctx context.Context, e *entry, r record, dir string, f
 		}
 		return report, errors.Join(err, k.Forget(context.WithoutCancel(ctx)))
 	}
-	if final == migration.Dead {
+	switch final {
+	case migration.Dead:
 		if err := h.unlockDead(ctx, k, r); err != nil {
+			return report, err
+		}
+	case migration.Stopped:
+		if r.Place.Lock, err = k.NetworkLock(ctx); err != nil {
 			return report, err
 		}
 	}

@@ -26,7 +26,7 @@ func TestEveryFinalStateOfACheckpointAndARestore(t *testing.T) {
 	if got := alpha.sh("ps -eo stat=,args= | grep '[p]ython3 -W' | cut -c1 | sort -u"); got != "T" {
 		t.Errorf("its processes are in state %q, not all stopped", got)
 	}
-	alpha.do(step{Do: "continue", Name: "counter"})
+	alpha.do(step{Do: "continue", Name: "counter", Epoch: 1})
 	alpha.waitCount("counter")
 
 	report := alpha.do(step{Do: "checkpoint", Name: "counter", Dir: "/root/dead", Final: migration.Dead}).Report
@@ -47,7 +47,7 @@ func TestEveryFinalStateOfACheckpointAndARestore(t *testing.T) {
 	if now := alpha.sh("wc -l < " + out); now != count {
 		t.Errorf("restored stopped, it counted from %s to %s", count, now)
 	}
-	alpha.do(step{Do: "continue", Name: "counter"})
+	alpha.do(step{Do: "continue", Name: "counter", Epoch: 1})
 	alpha.waitCount("counter")
 	inSequence(t, alpha.do(step{Do: "logs", Name: "counter"}).Logs)
 

@@ -105,7 +105,9 @@ func (h *Host) do(ctx context.Context, s step) (o outcome, err error) {
 	case "rm":
 		err = h.Remove(ctx, s.Name, s.Force)
 	case "continue":
-		o.Status, err = h.Continue(ctx, s.Name, s.Force)
+		o.Status, err = h.Continue(ctx, s.Name, s.Epoch)
+	case "rm-copy":
+		err = h.RemoveCopy(ctx, s.Name, s.Epoch)
 	case "logs":
 		var b bytes.Buffer
 		err = h.Logs(ctx, s.Name, workerapi.LogOptions{Stream: "stdout"}, &b)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"drover/engine"
+	"drover/engine/track"
 	"drover/internal/errs"
 	"drover/internal/migration"
 	"drover/internal/workload"
@@ -226,6 +227,9 @@ func (l *lent) Leave(ctx context.Context, final migration.FinalState) error {
 			if err := l.h.fence(ctx, r.Spec); err != nil {
 				return err
 			}
+			if lock, err := l.client.NetworkLock(ctx); err == nil && lock != "" {
+				r.Place.Lock = lock
+			}
 			if err := l.client.Forget(ctx); err != nil {
 				return err
 			}
@@ -311,3 +315,6 @@ func (h *Host) Find(ctx context.Context, id migration.ID) (tree.Lent, tree.Shell
 	}
 	return nil, s, nil
 }
+
+// Memory implements tree.Lent.
+func (l *lent) Memory() (tree.Memory, error) { return track.OpenStill(l.Tree()) }

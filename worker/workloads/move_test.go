@@ -173,7 +173,7 @@ func TestAnAbortedMoveLeavesTheSourceAsItWas(t *testing.T) {
 	nothingLeft(t, bed, before)
 }
 
-func TestASourceLeftStoppedStaysFencedUntilForced(t *testing.T) {
+func TestASourceLeftStoppedStaysFencedUntilItOwnsTheWorkloadAgain(t *testing.T) {
 	bed, sites := newSites(t, "alpha", "beta")
 	alpha, beta := sites[0], sites[1]
 	before := snapshot(t, bed)
@@ -186,16 +186,45 @@ func TestASourceLeftStoppedStaysFencedUntilForced(t *testing.T) {
 		t.Errorf("the source is %+v", s)
 	}
 	count := alpha.sh("wc -l < /var/lib/drover/workloads/counter/output/stdout")
-	if o := alpha.try(step{Do: "continue", Name: "counter"}); o.Kind != "conflict" || o.Next == "" {
+	if o := alpha.try(step{Do: "continue", Name: "counter", Epoch: 2}); o.Kind != "refused" || o.Next == "" {
 		t.Errorf("a source that lives elsewhere was continued: %+v", o)
+	}
+	if o := alpha.try(step{Do: "continue", Name: "counter", Epoch: 1}); o.Kind != "conflict" {
+		t.Errorf("it was continued by an order that is out of date: %+v", o)
 	}
 	if now := alpha.sh("wc -l < /var/lib/drover/workloads/counter/output/stdout"); now != count {
 		t.Errorf("the source left stopped counts on: %s, then %s", count, now)
 	}
 	beta.do(step{Do: "rm", Name: "counter", Force: true})
-	alpha.do(step{Do: "continue", Name: "counter", Force: true})
+	if s := alpha.do(step{Do: "continue", Name: "counter", Epoch: 3}).Status; s.Epoch != 3 || s.State != workload.Running {
+		t.Errorf("given back, it is %+v", s)
+	}
 	alpha.waitCount("counter")
 	alpha.do(step{Do: "rm", Name: "counter", Force: true})
+	nothingLeft(t, bed, before)
+}
+
+func TestACopyIsRemovedAndTheWorkloadIsNot(t *testing.T) {
+	bed, sites := newSites(t, "alpha", "beta")
+	alpha, beta := sites[0], sites[1]
+	before := snapshot(t, bed)
+	spec := counterSpec("counter")
+	alpha.do(step{Do: "start", Spec: spec, Epoch: 1})
+	alpha.waitCount("counter")
+	move(t, spec, alpha, beta, step{Epoch: 1, Migration: "m1", Final: migration.Stopped})
+	if o := beta.try(step{Do: "rm-copy", Name: "counter", Epoch: 2}); o.Kind != "conflict" {
+		t.Errorf("the workload itself was removed as a copy: %+v", o)
+	}
+	beta.waitCount("counter")
+	if o := alpha.try(step{Do: "rm-copy", Name: "counter", Epoch: 1}); o.Kind != "conflict" {
+		t.Errorf("the copy was removed by an order that is out of date: %+v", o)
+	}
+	alpha.do(step{Do: "rm-copy", Name: "counter", Epoch: 2})
+	if o := alpha.try(step{Do: "rm-copy", Name: "counter", Epoch: 2}); o.Kind != "not-found" {
+		t.Errorf("removed twice: %+v", o)
+	}
+	beta.waitCount("counter")
+	beta.do(step{Do: "rm-copy", Name: "counter", Epoch: 3}) // by then another host owns it
 	nothingLeft(t, bed, before)
 }
 

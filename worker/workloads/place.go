@@ -26,6 +26,8 @@ type place struct {
 	Volumes []volume `json:"volumes,omitempty"`
 	// Made are directories that drover made in the host's file system, outermost first; they go with the tree if they are empty.
 	Made []string `json:"made,omitempty"`
+	// Lock is the nftables table that a dump has left around the connections of a tree that stands still, "" if there is none.
+	Lock string `json:"lock,omitempty"`
 }
 
 // volume is one of Spec.Volumes on this host.
@@ -215,7 +217,7 @@ func (h *Host) tearDown(ctx context.Context, s workload.Spec, p place, files fat
 	if p.Cgroup != "" && !p.Foreign {
 		all = errors.Join(all, group.Remove(ctx))
 	}
-	all = errors.Join(all, h.disconnect(ctx, s), h.removeImages(s.Name))
+	all = errors.Join(all, h.disconnect(ctx, s), h.unlock(s, p.Lock), h.removeImages(s.Name))
 	for _, v := range p.Volumes {
 		switch {
 		case v.Staged != "":

@@ -49,6 +49,9 @@ func (h *Host) Reserve(ctx context.Context, inv workerapi.Inventory, epoch migra
 	switch {
 	case old.State == reserved:
 		return nil, errs.New(errs.Conflict, "workload %s is just moving to this host, with migration %s", e.name, old.Migration)
+	case old.State == workload.Fenced:
+		return nil, errs.New(errs.Conflict, "workload %s left a stopped tree on this host when it moved away", e.name).
+			WithNext("remove it with `drover rm %s --host HOST`, by this host's name", e.name)
 	case old.alive():
 		return nil, errs.New(errs.Conflict, "workload %s has a tree on this host, %s", e.name, old.State).WithNext("remove it with `drover rm --force %s`", e.name)
 	case old.State != gone:

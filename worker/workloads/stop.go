@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"drover/internal/errs"
+	"drover/internal/migration"
 	"drover/internal/workload"
 	"drover/worker/cgroup"
 )
@@ -127,8 +128,9 @@ func (h *Host) Remove(ctx context.Context, name string, force bool) error {
 	return h.forget(ctx, e, r, dropOutput)
 }
 
-// Continue lets a stopped tree run. A fenced one lives elsewhere: running it too makes two, and needs force.
-func (h *Host) Continue(ctx context.Context, name string, force bool) (workload.Status, error) {
+// Continue lets a stopped tree run; epoch is the workload's in the record, which names this host its owner. A tree that a
+// migration left fenced lives elsewhere until the record has given the workload back, at a newer epoch.
+func (h *Host) Continue(ctx context.Context, name string, epoch migration.Epoch) (workload.Status, error) {
 	e, err := h.known(name)
 	if err != nil {
 		return workload.Status{}, err
@@ -139,15 +141,8 @@ func (h *Host) Continue(ctx context.Context, name string, force bool) (workload.
 	}
 	defer done()
 	r := h.record(e)
-	if err := r.mayChange("continue"); err != nil {
+	if err := r.mayContinue(epoch); err != nil {
 		return h.status(e), err
-	}
-	switch {
-	case !r.alive():
-		return h.status(e), errs.New(errs.Conflict, "workload %s has %s: there is nothing to continue", name, r.State).WithNext("see `drover show %s`", name)
-	case r.State == workload.Fenced && !force:
-		return h.status(e), errs.New(errs.Conflict, "workload %s has moved to another host: continuing it here would make two of it", name).
-			WithNext("only if the other one is dead for certain: `drover continue %s --force`", name)
 	}
 	group := cgroup.Group(r.Place.Cgroup)
 	if err := h.client(name).Continue(ctx, r.tree(), r.KeepStopped); err != nil {
@@ -159,9 +154,27 @@ func (h *Host) Continue(ctx context.Context, name string, force bool) (workload.
 	if err := group.Thaw(ctx); err != nil {
 		return h.status(e), err
 	}
-	r.State, r.KeepStopped, r.Migration, r.Role = workload.Running, nil, "", ""
+	r.State, r.Epoch, r.KeepStopped, r.Migration, r.Role, r.Place.Lock = workload.Running, epoch, nil, "", "", ""
 	if err := h.put(e, r); err != nil {
 		return h.status(e), err
 	}
 	return h.status(e), nil
+}
+
+func (r record) mayContinue(epoch migration.Epoch) error {
+	name := r.Spec.Name
+	if err := r.mayChange("continue"); err != nil {
+		return err
+	}
+	if err := r.notOlder(epoch); err != nil {
+		return err
+	}
+	switch {
+	case !r.alive():
+		return errs.New(errs.Conflict, "workload %s has %s: there is nothing to continue", name, r.State).WithNext("see `drover show %s`", name)
+	case r.State == workload.Fenced && epoch == r.Epoch:
+		return errs.New(errs.Refused, "workload %s has moved to another host: continuing it here would make two of it", name).
+			WithNext("drover help continue says how it can be given back to this host")
+	}
+	return nil
 }

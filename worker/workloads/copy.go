@@ -1,0 +1,39 @@
+package workloads
+
+import (
+	"context"
+
+	"drover/internal/errs"
+	"drover/internal/migration"
+	"drover/internal/workload"
+)
+
+// RemoveCopy forgets what is here of a workload that lives on another host, at epoch: the tree that a migration left fenced, one
+// that has ended, or one of an older epoch, which is killed if it runs. Its volumes go as those of a tree that moved away.
+// The workload itself is refused with errs.Conflict; having nothing of it is errs.NotFound.
+func (h *Host) RemoveCopy(ctx context.Context, name string, epoch migration.Epoch) error {
+	e, err := h.known(name)
+	if err != nil {
+		return err
+	}
+	done, err := e.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	r := h.record(e)
+	if err := r.mayChange("remove the copy of"); err != nil {
+		return err
+	}
+	if r.State == gone || r.State == reserved { // since known looked
+		return errs.New(errs.NotFound, "workload %s is not on this host", name)
+	}
+	if err := r.notOlder(epoch); err != nil {
+		return err
+	}
+	if r.alive() && r.State != workload.Fenced && r.Epoch == epoch {
+		return errs.New(errs.Conflict, "workload %s is %s here and no copy", name, r.State).WithNext("drover stop %s, then drover rm %s", name, name)
+	}
+	r.Epoch = max(r.Epoch, epoch)
+	return h.forget(ctx, e, r, moveAway)
+}
