@@ -5,6 +5,7 @@ import (
 	"os"
 	"time"
 
+	"drover/internal/errs"
 	"drover/internal/migration"
 )
 
@@ -74,7 +75,7 @@ type Features struct {
 	Kernel    string `json:"kernel"`
 	SoftDirty bool   `json:"soft_dirty"` // PreDump works
 	WPAsync   bool   `json:"wp_async"`   // userfaultfd asynchronous write protection and PAGEMAP_SCAN work (kernel 6.7 and later)
-	LazyPages bool   `json:"lazy_pages"`
+	LazyPages bool   `json:"lazy_pages"` // dumps and restores may be lazy: CRIU can, and a userfaultfd with what it needs can be made here
 	// Missing says what was looked for and not found, each with its consequence, for people.
 	Missing []string `json:"missing,omitempty"`
 }
@@ -119,6 +120,11 @@ type DumpRequest struct {
 	// into Images.
 	Pages *os.File
 
+	// Lazy leaves private anonymous memory out of the images: the entries of such pages have image.PELazy and not
+	// image.PEPresent, and the caller reads them from the held tree. Pages and Parent must be nil and "" with it. It needs
+	// Features.LazyPages.
+	Lazy bool
+
 	// AtFreeze is called when the tree is frozen and its network locked, before anything is read; nil is allowed. An error
 	// from it aborts the dump. It is the place for a last look at the tree.
 	AtFreeze func(ctx context.Context) error
@@ -126,9 +132,17 @@ type DumpRequest struct {
 	Timeout time.Duration // how long the dump may take to its hold; 0 means 60 s
 }
 
+// Check says what is contradictory in the request, nil if nothing is.
+func (r DumpRequest) Check() error {
+	if r.Lazy && (r.Pages != nil || r.Parent != "") {
+		return errs.New(errs.Invalid, "dump pid %d: a lazy dump leaves the pages to the caller and takes neither a socket for them nor a parent", r.Tree.Pid)
+	}
+	return nil
+}
+
 // RestoreRequest asks for a tree to be rebuilt.
 type RestoreRequest struct {
-	Images     *os.File // an open directory with a complete image; the engine does not close it
+	Images     *os.File // an open directory with a complete image, or a lazy one with Lazy; the engine does not close it
 	Options    Options
 	FinalState migration.FinalState // Running or Stopped; "" means Running
 	// Cgroup is the absolute path of an empty cgroup v2 directory made for this tree.
@@ -136,6 +150,10 @@ type RestoreRequest struct {
 	// Inherit maps keys of external resources to open descriptors ("net" namespaces: key as in Options.External at the dump).
 	// The engine does not close them.
 	Inherit map[string]*os.File
+	// Lazy says that the images lack the pages of lazy entries. Before the hold, the engine hands a userfaultfd a process to
+	// whoever listens on lazy.Socket in Images; the caller puts the pages there before it commits. It needs
+	// Features.LazyPages.
+	Lazy    bool
 	Timeout time.Duration // how long the restore may take to its hold; 0 means 60 s
 }
 

@@ -61,8 +61,8 @@ func (p *pair) nothingIsLent() {
 
 func TestWhateverFailsBeforeTheVerdictTheSourceRunsOn(t *testing.T) {
 	for _, step := range []string{
-		"alpha:lend", "alpha:track", "alpha:round", "alpha:carry", "alpha:dump", "alpha:fence", "alpha:dump-end",
-		"beta:reserve", "beta:receive", "beta:restore",
+		"alpha:lend", "alpha:track", "alpha:round", "alpha:carry", "alpha:dump", "alpha:fence", "alpha:dump-end", "alpha:memory",
+		"beta:reserve", "beta:filler", "beta:receive", "beta:restore", "beta:fill",
 	} {
 		t.Run(step, func(t *testing.T) {
 			p := newPair(t)

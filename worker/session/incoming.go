@@ -22,6 +22,7 @@ type incoming struct {
 	migration migration.ID
 	epoch     migration.Epoch
 	rss       int64
+	fill      *memory   // takes what need not be in the images; nil puts all into them
 	spaces    uint32    // opened so far
 	begun     time.Time // when the first was: the final pass had begun, the tree did not run
 	last      rest
@@ -51,15 +52,29 @@ func (in *incoming) Open(s transfer.Space) (transfer.PageWriter, error) {
 	if err != nil {
 		return nil, errs.New(errs.Failed, "write the image of %s: %w", sp, err)
 	}
-	return pageWriter{w}, nil
+	return pageWriter{w, sp, in.fill}, nil
 }
 
 // pageWriter is a space's images being written.
-type pageWriter struct{ *image.PagemapWriter }
+type pageWriter struct {
+	*image.PagemapWriter
+	space image.Space
+	fill  *memory
+}
 
+// Entry takes pages that may be filled in after the restore out of the images, if that is how this tree is restored.
 func (w pageWriter) Entry(addr uint64, flags uint32, pages [][]byte) error {
+	may := flags&image.PELazy != 0
+	if may && w.fill != nil {
+		n := 0
+		for _, data := range pages {
+			w.fill.add(w.space.ID, addr+uint64(n), data)
+			n += len(data)
+		}
+		return w.Hole(addr, image.PELazy, uint64(n)/image.PageSize)
+	}
 	for _, data := range pages {
-		if err := w.Run(addr, flags, data); err != nil {
+		if err := w.Run(addr, flags&^image.PELazy, data); err != nil {
 			return err
 		}
 		addr += uint64(len(data))

@@ -17,7 +17,31 @@ import (
 )
 
 func TestATreeMovesWithItsMemoryAndFiles(t *testing.T) {
-	p := newPair(t)
+	for _, way := range []struct {
+		what         string
+		leave, fill  bool // the source can leave the memory out, the target can fill it in
+		wants, lacks string
+	}{
+		{"read from the frozen tree and filled in", true, true, "beta:fill", ""},
+		{"read from the frozen tree and written to images", true, false, "alpha:memory", "beta:fill"},
+		{"through images on both hosts", false, true, "beta:restore", "alpha:memory"},
+	} {
+		t.Run(way.what, func(t *testing.T) {
+			p := newPair(t)
+			p.lazy = way.leave
+			if !way.fill {
+				p.world.Fail("beta:filler", errs.New(errs.Unavailable, "no userfaultfd"))
+			}
+			movesWhole(t, p)
+			if steps := p.world.Steps(); !slices.Contains(steps, way.wants) || slices.Contains(steps, way.lacks) {
+				t.Errorf("it went another way: %v", steps)
+			}
+		})
+	}
+}
+
+// movesWhole moves a tree that writes between the rounds and the freeze.
+func movesWhole(t *testing.T, p *pair) {
 	p.upTo(migration.Copying)
 	p.await(p.source, workerapi.StepReady)
 	p.tree.Write(image.Space{Kind: image.Process, ID: 7}, 0x20000, 3) // after the rounds

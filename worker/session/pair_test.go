@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"drover/engine"
 	"drover/internal/errs"
 	"drover/internal/migration"
 	"drover/internal/workload"
@@ -44,11 +45,12 @@ type pair struct {
 	id      migration.ID
 	opts    workerapi.MoveOptions
 	free    int64
+	lazy    bool // the engines can leave the memory out
 }
 
 func newPair(t *testing.T) *pair {
 	t.Helper()
-	p := &pair{t: t, world: sessiontest.NewWorld(), dirs: map[string]string{}, logs: map[string]*journal.Journal{}, id: id, free: 1 << 30, network: transfertest.NewNetwork()}
+	p := &pair{t: t, world: sessiontest.NewWorld(), dirs: map[string]string{}, logs: map[string]*journal.Journal{}, id: id, free: 1 << 30, lazy: true, network: transfertest.NewNetwork()}
 	for _, h := range []string{"alpha", "beta"} {
 		p.dirs[h] = t.TempDir()
 	}
@@ -162,7 +164,7 @@ func (p *pair) request(r migration.Role) workerapi.OpenRequest {
 	return workerapi.OpenRequest{
 		Migration: p.id, Role: r, Epoch: at, Spec: spec,
 		Source: workerapi.Peer{Host: "alpha", Address: "alpha:7202"}, Target: workerapi.Peer{Host: "beta", Address: "beta:7202"},
-		Inventory: workerapi.Inventory{Workload: name, Spec: spec, RSS: 1 << 20}, Options: p.opts,
+		Inventory: workerapi.Inventory{Workload: name, Spec: spec, RSS: 1 << 20, Engine: engine.Features{LazyPages: p.lazy}}, Options: p.opts,
 	}
 }
 

@@ -26,7 +26,7 @@ const (
 const (
 	defaultRounds   = 8
 	mostRounds      = 64
-	defaultDowntime = 300 * time.Millisecond
+	defaultDowntime = workerapi.DefaultDowntime
 )
 
 // limits are what the user allows a source.

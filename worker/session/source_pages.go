@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -107,14 +108,16 @@ func (s *source) progress() workerapi.Progress {
 }
 
 // dump makes the final dump: all that is not memory into the images directory, the memory straight into the stream while
-// CRIU still reads. The tree's address is hidden as soon as the tree stands still. With an error and a hold, the tree is
-// held although its image is not whole.
+// CRIU still reads. With an error and a hold, the tree is held although its image is not whole.
 func (s *source) dump(ctx context.Context) (engine.Hold, error) {
 	dir, err := s.openImages()
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
+	if s.lazy() {
+		return s.dumpLazy(ctx, dir)
+	}
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return nil, err
@@ -134,10 +137,7 @@ func (s *source) dump(ctx context.Context) (engine.Hold, error) {
 	hold, err := s.lent.Engine().Dump(ctx, engine.DumpRequest{
 		Tree: s.lent.Tree(), Options: s.lent.Options(), FinalState: s.final,
 		Images: dir, Parent: s.tracker.Parent(), Pages: theirs,
-		AtFreeze: func(ctx context.Context) error {
-			s.setFrozen(time.Now())
-			return s.lent.Fence(ctx)
-		},
+		AtFreeze: s.atFreeze,
 	})
 	if err != nil {
 		cancel(err)
@@ -154,6 +154,12 @@ func (s *source) dump(ctx context.Context) (engine.Hold, error) {
 		return nil, err
 	}
 	return hold, nil
+}
+
+// atFreeze hides the tree's address as soon as it stands still.
+func (s *source) atFreeze(ctx context.Context) error {
+	s.setFrozen(time.Now())
+	return s.lent.Fence(ctx)
 }
 
 // cause is why a dump failed: the stream it could not write to, if that is what failed first.
@@ -179,10 +185,16 @@ func (s *source) openImages() (*os.File, error) {
 	return dir, nil
 }
 
-// sendRest sends what a frozen tree leaves besides its memory: the last changes of its files, and CRIU's images.
+// sendRest sends what has not gone while CRIU dumped: the last changes of the tree's files, its memory if CRIU has left it
+// out, and CRIU's images.
 func (s *source) sendRest(ctx context.Context) error {
 	if err := s.lent.Carry(ctx, s.out.carry); err != nil {
 		return errs.New(errs.KindOf(err), "carry files: %w", err)
+	}
+	if s.lazy() {
+		if err := s.sendMemory(ctx); err != nil {
+			return err
+		}
 	}
 	path := filepath.Join(s.dir, "dump")
 	entries, err := os.ReadDir(path)
@@ -190,7 +202,7 @@ func (s *source) sendRest(ctx context.Context) error {
 		return errs.New(errs.Failed, "read images: %w", err)
 	}
 	for _, e := range entries {
-		if filepath.Ext(e.Name()) != ".img" { // logs and statistics
+		if !travels(e.Name()) {
 			continue
 		}
 		f, err := os.Open(filepath.Join(path, e.Name()))
@@ -204,6 +216,12 @@ func (s *source) sendRest(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// travels says whether a file of a dump is sent as a file: logs and statistics stay, pages go as spaces.
+func travels(name string) bool {
+	pages := strings.HasPrefix(name, "pagemap-") || strings.HasPrefix(name, "pages-")
+	return filepath.Ext(name) == ".img" && !pages
 }
 
 // clean removes the images, which hold the tree's secrets.

@@ -140,10 +140,21 @@ func (t *target) take(ctx context.Context, conn net.Conn) error {
 
 // work receives the copy, rebuilds the tree from it and holds it.
 func (t *target) work(ctx context.Context) error {
-	if err := t.receive(ctx); err != nil {
+	in := &incoming{ctx: ctx, shell: t.shell, migration: t.req.Migration, epoch: t.req.Epoch, rss: t.req.Inventory.RSS}
+	stream := transfer.NewReceiver(in)
+	defer func() { go stream.Close() }() // giving back the store takes time that the blackout need not wait for
+	filler, err := t.filler()
+	if err != nil {
 		return err
 	}
-	if err := t.restore(ctx); err != nil {
+	if filler != nil {
+		defer filler.Close()
+		in.fill = newMemory()
+	}
+	if err := t.receive(ctx, stream, in); err != nil {
+		return err
+	}
+	if err := t.restore(ctx, filler, in.fill); err != nil {
 		return err
 	}
 	go t.watchHold(t.host.ctx)
@@ -152,10 +163,7 @@ func (t *target) work(ctx context.Context) error {
 
 // receive takes in pages and files until all is there and the digests are equal. A lost connection is waited for: the source
 // makes another one and goes on where this host had got to.
-func (t *target) receive(ctx context.Context) error {
-	in := &incoming{ctx: ctx, shell: t.shell, migration: t.req.Migration, epoch: t.req.Epoch, rss: t.req.Inventory.RSS}
-	stream := transfer.NewReceiver(in)
-	defer stream.Close()
+func (t *target) receive(ctx context.Context, stream *transfer.Receiver, in *incoming) error {
 	for {
 		var ch *channel
 		select {
@@ -180,8 +188,18 @@ func (t *target) receive(ctx context.Context) error {
 	}
 }
 
-// restore rebuilds the tree and returns while it is held: no instruction of it has run.
-func (t *target) restore(ctx context.Context) error {
+// filler waits for the restored tree's memory to be asked for, if its memory is filled in after its restore; else it is nil.
+func (t *target) filler() (tree.Filler, error) {
+	f, err := t.shell.Filler()
+	if err != nil && errs.KindOf(err) == errs.Unavailable { // complete images work everywhere
+		t.log.Info("memory goes through images", "reason", err)
+		return nil, nil
+	}
+	return f, err
+}
+
+// restore rebuilds the tree, with its memory, and returns while it is held: no instruction of it has run.
+func (t *target) restore(ctx context.Context, filler tree.Filler, memory *memory) error {
 	if err := t.will(stepHold, nil); err != nil {
 		return err
 	}
@@ -197,9 +215,15 @@ func (t *target) restore(ctx context.Context) error {
 	defer closeAll()
 	t.hold, err = t.shell.Engine().Restore(ctx, engine.RestoreRequest{
 		Images: dir, Options: t.shell.Options(), FinalState: t.final, Cgroup: t.shell.Cgroup(), Inherit: inherit,
+		Lazy: filler != nil && memory.pages() > 0,
 	})
 	if err != nil {
 		return errs.New(errs.KindOf(err), "restore %s on %s: %w", t.req.Spec.Name, t.host.cfg.Host, err)
+	}
+	if memory.pages() > 0 {
+		if err := filler.Fill(ctx, memory); err != nil {
+			return errs.New(errs.KindOf(err), "fill the memory of %s on %s: %w", t.req.Spec.Name, t.host.cfg.Host, err)
+		}
 	}
 	t.pid = t.hold.Pid()
 	if err := t.did(stepHold, held{t.pid}); err != nil {

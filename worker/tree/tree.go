@@ -6,6 +6,7 @@ package tree
 import (
 	"context"
 	"io"
+	"iter"
 
 	"drover/engine"
 	"drover/internal/migration"
@@ -42,10 +43,37 @@ type Lent interface {
 	// Carry streams what is to be carried of the tree's files (private volumes, output) that changed since the last call for
 	// this migration. f gets each file in turn, with a path relative to its volume; volume -1 is the output directory.
 	Carry(ctx context.Context, f func(CarriedFile, io.Reader) error) error
+	// Memory opens the tree's private memory for reading while it stands still, held by a dump that left it out
+	// (engine.DumpRequest.Lazy). The caller closes it.
+	Memory() (Memory, error)
 	// Return gives the tree back unharmed: the workload runs on here at its old or a reclaimed epoch.
 	Return(ctx context.Context, epoch migration.Epoch) error
 	// Leave ends the workload here: it lives elsewhere. final is Dead (everything of it is removed) or Stopped (kept fenced).
 	Leave(ctx context.Context, final migration.FinalState) error
+}
+
+// Filler puts memory into a tree that was restored without it, and is held.
+type Filler interface {
+	// Fill returns when every page is in its place. It is called at most once, while the restore is held; after an error the
+	// tree must not run.
+	Fill(ctx context.Context, from Content) error
+	// Close lets go of the tree, whose memory stays as it is. It may be called again, and instead of Fill.
+	Close() error
+}
+
+// Content is what a Filler fills from. What it gives stays valid and unchanged until the Filler is closed.
+type Content interface {
+	// Spaces are the pids, as the tree numbers them itself, of the processes that have memory to be filled.
+	Spaces() []uint64
+	// Runs gives the memory of a process: addresses rise, each run is a number of whole pages.
+	Runs(pid uint64) iter.Seq2[uint64, []byte]
+}
+
+// Memory is the private memory of a tree's processes. It is used by one goroutine.
+type Memory interface {
+	// Read fills buf, a number of whole pages, with what the process with that pid (in the tree's own pid namespace) has at addr.
+	Read(pid, addr uint64, buf []byte) error
+	Close() error
 }
 
 // CarriedFile describes a file, directory or link that moves with a tree.
@@ -69,6 +97,9 @@ type Shell interface {
 	Hold() engine.Hold          // as Lent.Hold
 	Inherit() map[string]string // key → path of a namespace file, for RestoreRequest.Inherit
 	Images() string             // a directory in memory (tmpfs), 0700, this migration's own
+	// Filler begins to wait for a restore that leaves the memory out (engine.RestoreRequest.Lazy). errs.Unavailable says that
+	// this host cannot, and why. The caller closes it.
+	Filler() (Filler, error)
 	// Receive writes one carried file. The path never leaves its volume.
 	Receive(ctx context.Context, f CarriedFile, data io.Reader) error
 	// Accept makes the released tree the workload here, at the new epoch: the fence is lifted and the address announced.

@@ -277,3 +277,8 @@ func (s *shell) Discard(ctx context.Context) error {
 	}
 	return s.h.forget(ctx, s.e, r, moveAway)
 }
+
+// Filler implements tree.Shell.
+func (s *shell) Filler() (tree.Filler, error) {
+	return nil, errs.New(errs.Unavailable, "this host has no userfaultfd")
+}

@@ -60,7 +60,11 @@ func (m model) Dump(ctx context.Context, req engine.DumpRequest) (engine.Hold, e
 				return err
 			}
 		}
-		if err := sendPages(req.Pages, c.Memory()); err != nil {
+		send := func() error { return sendPages(req.Pages, c.Memory()) }
+		if req.Lazy {
+			send = func() error { return leaveOut(inDir(req.Images), c.Memory()) }
+		}
+		if err := send(); err != nil {
 			return err
 		}
 		if err := m.place.step("dump-end"); err != nil {
@@ -69,7 +73,7 @@ func (m model) Dump(ctx context.Context, req engine.DumpRequest) (engine.Hold, e
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		return os.WriteFile(filepath.Join("/proc/self/fd", strconv.Itoa(int(req.Images.Fd())), "core.img"), []byte(c.Workload), 0o600)
+		return os.WriteFile(filepath.Join(inDir(req.Images), "core.img"), []byte(c.Workload), 0o600)
 	}()
 	if err != nil {
 		c.set(Running)
@@ -113,7 +117,7 @@ func (m model) Restore(ctx context.Context, req engine.RestoreRequest) (engine.H
 	if err := m.place.step("restore"); err != nil {
 		return nil, err
 	}
-	dir := filepath.Join("/proc/self/fd", strconv.Itoa(int(req.Images.Fd())))
+	dir := inDir(req.Images)
 	name, err := os.ReadFile(filepath.Join(dir, "core.img"))
 	if err != nil || string(name) != m.place.name {
 		return nil, errs.New(errs.Failed, "restore %s: %w", m.place.name, engine.ErrBadImage)
@@ -132,6 +136,8 @@ func (m model) Restore(ctx context.Context, req engine.RestoreRequest) (engine.H
 	}
 	return m.place.keep(&hold{place: m.place, copy: c, commit: final, abort: Dead}), nil
 }
+
+func inDir(dir *os.File) string { return filepath.Join("/proc/self/fd", strconv.Itoa(int(dir.Fd()))) }
 
 // readPages reads the images of a directory back by what the pagemaps say.
 func readPages(dir string) (map[image.Space]map[uint64][]byte, error) {

@@ -102,6 +102,9 @@ func readPagemap(dir, name string) (image.Space, map[uint64][]byte, error) {
 			continue
 		}
 		for i := range fields[5] {
+			if uint32(fields[4])&image.PEPresent == 0 { // a Filler's
+				continue
+			}
 			if len(file) < image.PageSize {
 				return s, nil, engine.ErrBadImage
 			}
