@@ -20,7 +20,10 @@ func (h *fakeWorker) Open(_ context.Context, req workerapi.OpenRequest) (workera
 		h.sessions[req.Migration] = s
 		h.step(s, workerapi.StepOpen)
 		if req.Role == migration.Source {
-			h.later(h.copyFor, s, workerapi.StepOpen, func() { h.step(s, workerapi.StepReady) })
+			h.later(h.copyFor, s, workerapi.StepOpen, func() {
+				s.state.Progress.BlackoutGuess = 50 * time.Millisecond
+				h.step(s, workerapi.StepReady)
+			})
 		}
 		return s.now(), nil
 	})

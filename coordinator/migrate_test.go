@@ -30,6 +30,10 @@ func TestAMigrationGoesFromAdmittedToDone(t *testing.T) {
 		if m.Blackout < 60*time.Millisecond || m.Blackout > 80*time.Millisecond {
 			t.Errorf("the blackout is %s; the hosts took 60 ms", m.Blackout)
 		}
+		d := m.Downtime
+		if d.Budget != workerapi.DefaultDowntime || d.Predicted != 50*time.Millisecond || d.Measured != m.Blackout || d.Missed || d.Error < 20 || d.Error > 60 {
+			t.Errorf("against the budget and the prediction it is %+v", d)
+		}
 	})
 }
 

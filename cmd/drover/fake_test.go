@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -204,7 +205,7 @@ func (f *fake) Migrate(_ context.Context, req api.MigrateRequest) (api.Migration
 func (f *fake) Migrations(_ context.Context, name string) (out []api.Migration, _ error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, m := range f.migrations {
+	for _, m := range slices.Backward(f.migrations) {
 		if name == "" || m.Workload == name {
 			out = append(out, m)
 		}
@@ -278,6 +279,7 @@ func (f *fake) WatchMigration(ctx context.Context, id migration.ID, tell func(ap
 			{N: 2, Final: true, PagesSent: 12, WireBytes: 9000, Took: 40 * time.Millisecond, Track: track.RoundStats{Scanned: 51200, Emitted: 12}},
 		}
 		m.Blackout = 213 * time.Millisecond
+		m.Downtime = api.NewDowntime(m.Options.Downtime, 180*time.Millisecond, m.Blackout)
 		path = untilDone
 	}
 	for _, p := range path {
@@ -296,6 +298,9 @@ func (f *fake) AbortMigration(ctx context.Context, id migration.ID, reason strin
 	m, err := f.Migration(ctx, id)
 	if err != nil {
 		return m, err
+	}
+	if m.Phase.Final() {
+		return m, errs.New(errs.Conflict, "migration %s is decided: commit", id)
 	}
 	close(f.aborted)
 	if m.Workload == "late" {

@@ -77,8 +77,23 @@ func (v migrationView) text(w io.Writer) {
 		fmt.Fprintf(w, "%s %s on %s: %s\n", f.Verdict, f.Check, f.Host, findingText(f))
 	}
 	if m.Blackout > 0 {
-		fmt.Fprintf(w, "\nblackout %s\n", span(m.Blackout))
+		fmt.Fprintf(w, "\n%s\n", blackoutText(m.Downtime))
 	}
+}
+
+// blackoutText is how long the tree stood still, against what was asked for and what was expected.
+func blackoutText(d api.Downtime) string {
+	text := fmt.Sprintf("blackout %s, within the %s of --downtime", span(d.Measured), span(d.Budget))
+	if d.Missed {
+		text = fmt.Sprintf("blackout %s, %s longer than the %s of --downtime", span(d.Measured), span(d.Measured-d.Budget), span(d.Budget))
+	}
+	switch {
+	case d.Predicted == 0:
+		return text
+	case d.Missed && d.Predicted > d.Budget:
+		return text + fmt.Sprintf("; %s was predicted (%+.0f%%), and the rounds could not make it less: --strict would have refused", span(d.Predicted), d.Error)
+	}
+	return text + fmt.Sprintf("; %s was predicted (%+.0f%%)", span(d.Predicted), d.Error)
 }
 
 // headline is the migration in one sentence.

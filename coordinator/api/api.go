@@ -5,6 +5,7 @@ package api
 import (
 	"context"
 	"io"
+	"math"
 	"time"
 
 	"drover/internal/migration"
@@ -159,11 +160,34 @@ type Migration struct {
 	Next        string                `json:"next,omitempty"`   // what to do about it
 	Options     workerapi.MoveOptions `json:"options"`
 	Plan        string                `json:"plan,omitempty"`
-	By          string                `json:"by,omitempty"` // who asked
-	Blackout    time.Duration         `json:"blackout_ns,omitempty"`
+	By          string                `json:"by,omitempty"`          // who asked
+	Blackout    time.Duration         `json:"blackout_ns,omitempty"` // measured
+	Downtime    Downtime              `json:"downtime"`
 	Transitions []Transition          `json:"transitions"`
 	Progress    workerapi.Progress    `json:"progress"`
 	Findings    []workerapi.Finding   `json:"findings,omitempty"` // the doctor's, all but plain GO
+}
+
+// Downtime is how a blackout compares with what was asked for and with what was expected.
+type Downtime struct {
+	Budget    time.Duration `json:"budget_ns"`              // --downtime
+	Predicted time.Duration `json:"predicted_ns,omitempty"` // when the freeze was granted; 0 if it was not
+	Measured  time.Duration `json:"measured_ns,omitempty"`  // 0 if there was none
+	// Error is by how many percent the blackout was longer (above 0) or shorter than predicted; 0 unless both are known.
+	Error  float64 `json:"error_percent,omitempty"`
+	Missed bool    `json:"missed,omitempty"` // the blackout was longer than the budget
+}
+
+// NewDowntime compares the three; a budget of 0 stands for the default.
+func NewDowntime(budget, predicted, measured time.Duration) Downtime {
+	if budget == 0 {
+		budget = workerapi.DefaultDowntime
+	}
+	d := Downtime{Budget: budget, Predicted: predicted, Measured: measured, Missed: measured > budget}
+	if predicted > 0 && measured > 0 {
+		d.Error = math.Round(1000*float64(measured-predicted)/float64(predicted)) / 10
+	}
+	return d
 }
 
 // Transition is one step of a migration in the record.

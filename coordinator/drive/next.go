@@ -87,7 +87,7 @@ func (v *View) forward() []Action {
 	source := rank[v.Source.step()]
 	if m.Phase == migration.Copying {
 		if source == rank[workerapi.StepReady] {
-			return []Action{v.step(record.Step{Events: []migration.Event{migration.EvFreeze}, Note: "freeze granted"})}
+			return []Action{v.step(record.Step{Events: []migration.Event{migration.EvFreeze}, Note: "freeze granted", Predicted: v.Source.Session.Progress.BlackoutGuess})}
 		}
 		return nil
 	}

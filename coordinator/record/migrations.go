@@ -71,10 +71,11 @@ type Step struct {
 	From      migration.Phase   `json:"from"`
 	Epoch     migration.Epoch   `json:"epoch"` // the workload's as the proposer knows it; a verdict is refused at any other
 	Events    []migration.Event `json:"events"`
-	Note      string            `json:"note,omitempty"`   // for the last transition
-	Reason    string            `json:"reason,omitempty"` // abort, reclaim: why
-	Next      string            `json:"next,omitempty"`   // abort, reclaim: what to do about it
-	Blackout  time.Duration     `json:"blackout_ns,omitempty"`
+	Note      string            `json:"note,omitempty"`         // for the last transition
+	Reason    string            `json:"reason,omitempty"`       // abort, reclaim: why
+	Next      string            `json:"next,omitempty"`         // abort, reclaim: what to do about it
+	Predicted time.Duration     `json:"predicted_ns,omitempty"` // freeze: the blackout that the source expects
+	Blackout  time.Duration     `json:"blackout_ns,omitempty"`  // released: as it was measured
 }
 
 func (Step) kind() Type        { return TypeStep }
@@ -130,6 +131,8 @@ func (t Step) effect(ev migration.Event, m Migration, w Workload) (Migration, Wo
 		m.Reason, m.Next = t.Reason, t.Next
 	case migration.EvAbort:
 		m.Reason, m.Next = t.Reason, t.Next
+	case migration.EvFreeze:
+		m.Predicted = t.Predicted
 	case migration.EvReleased:
 		m.Blackout = t.Blackout
 	case migration.EvConfirm, migration.EvUndone:

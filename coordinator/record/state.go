@@ -93,7 +93,8 @@ type Migration struct {
 	Options       workerapi.MoveOptions `json:"options"`
 	Plan          string                `json:"plan,omitempty"`
 	By            string                `json:"by,omitempty"`
-	Deadline      time.Time             `json:"deadline"` // for the verdict
+	Deadline      time.Time             `json:"deadline"`               // for the verdict
+	Predicted     time.Duration         `json:"predicted_ns,omitempty"` // the blackout, when the freeze was granted
 	Blackout      time.Duration         `json:"blackout_ns,omitempty"`
 	Transitions   []api.Transition      `json:"transitions"`
 	Findings      []workerapi.Finding   `json:"findings,omitempty"`

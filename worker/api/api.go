@@ -117,12 +117,15 @@ type Peer struct {
 	Address string `json:"address"`
 }
 
+// DefaultDowntime is MoveOptions.Downtime for who asks for none.
+const DefaultDowntime = 300 * time.Millisecond
+
 // MoveOptions are what the user may choose for a migration. Zero values ask for the default.
 type MoveOptions struct {
 	FinalState       migration.FinalState `json:"final_state,omitempty"`        // target: running (default) or stopped
 	SourceFinalState migration.FinalState `json:"source_final_state,omitempty"` // source: dead (default) or stopped
 	MaxRounds        int                  `json:"max_rounds,omitempty"`         // 1..64, default 8; the final dump is not a round
-	Downtime         time.Duration        `json:"downtime_ns,omitempty"`        // cut over when the predicted blackout is within it; default 300 ms
+	Downtime         time.Duration        `json:"downtime_ns,omitempty"`        // cut over when the predicted blackout is within it; default DefaultDowntime
 	DowntimeStrict   bool                 `json:"downtime_strict,omitempty"`    // fail instead of cutting over when it cannot be met
 	Tracker          string               `json:"tracker,omitempty"`            // "", "hash", "softdirty"
 	Compression      string               `json:"compression,omitempty"`        // "", "none", "s2", "zstd"
