@@ -11,5 +11,6 @@ var (
 	ErrNoTracking  = errors.New("the kernel has no soft-dirty tracking")
 	ErrBadImage    = errors.New("the images are torn or foreign")
 	ErrUnsupported = errors.New("the tree uses something that cannot be dumped")
-	ErrConflict    = errors.New("something on this host is in the way") // pid, port, file, address
+	ErrMoment      = errors.New("the tree cannot be dumped at this moment") // in the next it may
+	ErrConflict    = errors.New("something on this host is in the way")     // pid, port, file, address
 )

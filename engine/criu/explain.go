@@ -82,7 +82,7 @@ var catalogue = []signature{
 		"it uses System V shared memory outside an IPC namespace of its own", "start it with `drover run`, which gives it one"),
 	sig("tcp without flag", `Connected TCP socket|connected TCP socket.*consider using`, errs.Refused, engine.ErrUnsupported,
 		"it has established TCP connections and --tcp-established was not set", "look again with `drover doctor`: a connection was opened since"),
-	sig("connection in flight", `In-flight connection`, errs.Failed, engine.ErrUnsupported,
+	sig("connection in flight", `In-flight connection`, errs.Failed, engine.ErrMoment,
 		"a connection waits to be accepted by it just now, and would be lost", "try again; if it happens again and again, the program does not accept its connections"),
 	sig("file locks", `Some file locks are hold`, errs.Refused, engine.ErrUnsupported,
 		"it holds file locks and --file-locks was not set", "look again with `drover doctor`: a lock was taken since"),

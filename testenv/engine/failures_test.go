@@ -49,7 +49,7 @@ var dumpFailures = []failureCase{
 	{name: "a descriptor of a kind CRIU does not know", misfit: "fscontext", is: engine.ErrUnsupported, says: "fscontext"},
 	{name: "multipath TCP", misfit: "mptcp", is: engine.ErrUnsupported, says: "multipathtcp=0"},
 	{name: "a connection without the option", misfit: "connection", is: engine.ErrUnsupported, says: "established TCP"},
-	{name: "a connection that waits to be accepted", misfit: "waiting connection", options: engine.Options{TCPEstablished: true}, is: engine.ErrUnsupported, says: "try again"},
+	{name: "a connection that waits to be accepted", misfit: "waiting connection", options: engine.Options{TCPEstablished: true}, is: engine.ErrMoment, says: "try again"},
 	{name: "a file lock without the option", misfit: "lock", is: engine.ErrUnsupported, says: "file locks"},
 	{name: "a large deleted file", misfit: "ghost", is: engine.ErrUnsupported, says: "misfit-ghost"},
 	{name: "a file whose name is gone", misfit: "lost name", is: engine.ErrUnsupported, says: "misfit-name"},

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"drover/engine"
 	"drover/internal/errs"
 	"drover/internal/migration"
 	workerapi "drover/worker/api"
@@ -280,4 +281,31 @@ func TestASourceThatNeverHearsThatItIsStagedStillEndsAsDecided(t *testing.T) {
 			p.livesOnlyOn("beta")
 		})
 	}
+}
+
+func TestATreeThatCannotBeDumpedAtTheMomentIsTriedAgain(t *testing.T) {
+	p := newPair(t)
+	tries := 0
+	p.world.Fail("alpha:dump", engine.ErrMoment)
+	p.world.Before("alpha:dump", func() {
+		if tries++; tries == 3 {
+			p.world.Fail("alpha:dump", nil)
+		}
+	})
+	p.upTo(migration.Done)
+	p.livesOnlyOn("beta")
+	if tries != 3 {
+		t.Errorf("it was tried %d times", tries)
+	}
+}
+
+func TestATreeThatCannotBeDumpedAtAnyMomentRunsOn(t *testing.T) {
+	p := newPair(t)
+	p.world.Fail("alpha:dump", engine.ErrMoment)
+	if err := p.run(); err == nil {
+		t.Fatal("the migration went on as if nothing had failed")
+	}
+	p.abort()
+	p.livesOnlyOn("alpha")
+	p.nothingIsLent()
 }

@@ -2,6 +2,8 @@ package session
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -153,9 +155,31 @@ func (s *source) allowFreeze(epoch migration.Epoch) error {
 	return errs.New(errs.Conflict, "migration %s of %s is not ready to freeze: its source is %s", st.Migration, st.Workload, st.Step)
 }
 
+// A tree that cannot be dumped at the moment, because a connection waits to be accepted, say, runs on for momentPause before it
+// is tried again, at most moments times.
+const (
+	moments     = 8
+	momentPause = 50 * time.Millisecond
+)
+
 // freeze dumps the tree and returns while it is held. A dump that did not come to its hold leaves the tree running, and so
 // does freeze.
 func (s *source) freeze(ctx context.Context) error {
+	for try := 1; ; try++ {
+		err := s.tryFreeze(ctx)
+		if !errors.Is(err, engine.ErrMoment) || !s.lazy() || try == moments { // else pages may have been mapped, which they are once
+			return err
+		}
+		s.change(fmt.Sprintf("frozen %d times in vain: %s", try, err), func(*workerapi.SessionState) {})
+		select {
+		case <-time.After(momentPause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (s *source) tryFreeze(ctx context.Context) error {
 	if err := s.will(stepFreeze, nil); err != nil {
 		return err
 	}
