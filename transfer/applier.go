@@ -208,7 +208,7 @@ func (a *applier) mapEntry(e entry) error {
 	return nil
 }
 
-// gather finds the content and the digests of slots; neighbours become one run.
+// gather finds the content and the digests of slots, which stay as they are from now on; neighbours become one run.
 func (a *applier) gather(slots []uint32) error {
 	a.runs, a.sums = a.runs[:0], a.sums[:0]
 	for i := 0; i < len(slots); {
@@ -217,6 +217,7 @@ func (a *applier) gather(slots []uint32) error {
 			if !a.store.holds(slots[i+n]) {
 				return protocol("slot %d is mapped and was never written", slots[i+n])
 			}
+			a.store.keep(slots[i+n])
 			a.sums = append(a.sums, a.store.digest(slots[i+n]))
 			n++
 		}

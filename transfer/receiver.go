@@ -20,7 +20,7 @@ const ackEvery = 1 << 20
 
 // Receive is the target's end of a page stream over one connection, which it closes. It returns when the stream is staged:
 // all has arrived, every digest has been checked, the root digest is the source's and the source has been told; or with
-// the first error, also when ctx ends.
+// the first error, also when ctx ends. Pages that target's writers have kept are gone then; a Receiver leaves them until Close.
 func Receive(ctx context.Context, rw io.ReadWriteCloser, target Target) (Result, error) {
 	r := NewReceiver(target)
 	defer r.Close()
@@ -68,7 +68,7 @@ func (r *Receiver) Serve(ctx context.Context, rw io.ReadWriteCloser) (Result, er
 	return Result{}, err
 }
 
-// Close frees the store and closes what the target has open. It waits for a Serve under way, whose ctx should have ended.
+// Close frees the store, with all pages that PageWriters were handed, and closes what the target has open. It waits for a Serve under way, whose ctx should have ended.
 func (r *Receiver) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

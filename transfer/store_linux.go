@@ -12,8 +12,18 @@ type Store struct {
 	slots uint32
 	pages []byte   // slot n at n*PageSize; slot 0 stays empty
 	sums  []Digest // by slot, up to the highest written
-	known []bool   // likewise
+	is    []slotIs // likewise
 }
+
+// slotIs says how far a slot is. What was mapped is never written again, whatever a sender asks for: the target's writers
+// may have kept it (PageWriter.Entry).
+type slotIs uint8
+
+const (
+	unwritten slotIs = iota
+	written
+	mapped
+)
 
 // NewStore reserves addresses, not memory, for slots 1 to slots.
 func NewStore(slots uint32) (*Store, error) {
@@ -39,16 +49,26 @@ func (s *Store) put(slot uint32, sum Digest, page []byte) error {
 	}
 	for int(slot) >= len(s.sums) {
 		s.sums = append(s.sums, Digest{})
-		s.known = append(s.known, false)
+		s.is = append(s.is, unwritten)
 	}
-	s.sums[slot], s.known[slot] = sum, true
+	if s.is[slot] == mapped {
+		return protocol("slot %d is written after it was mapped", slot)
+	}
+	s.sums[slot], s.is[slot] = sum, written
 	copy(s.pages[int(slot)*PageSize:], page[:PageSize])
 	return nil
 }
 
 // holds says whether a slot has been written; slot 0 always has.
 func (s *Store) holds(slot uint32) bool {
-	return slot == 0 || int(slot) < len(s.known) && s.known[slot]
+	return slot == 0 || int(slot) < len(s.is) && s.is[slot] != unwritten
+}
+
+// keep makes sure that a slot, which has been written, stays as it is until Close.
+func (s *Store) keep(slot uint32) {
+	if slot != 0 {
+		s.is[slot] = mapped
+	}
 }
 
 func (s *Store) digest(slot uint32) Digest {
@@ -72,7 +92,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	err := unix.Munmap(s.pages)
-	s.pages, s.sums, s.known = nil, nil, nil
+	s.pages, s.sums, s.is = nil, nil, nil
 	if err != nil {
 		return errs.New(errs.Failed, "free a store: %w", err)
 	}

@@ -9,8 +9,9 @@ type region [regionPages]uint32
 // and which slot each address held. Slot 0 is the zero page. It is used by one goroutine.
 //
 // A slot that no address holds any more keeps its content, and is found again should the content return, until a later
-// round needs the place. Slots emptied in the round under way are not reused in it: within the final pass, which ends no
-// round, no slot that has been mapped is ever overwritten.
+// round needs the place. A slot that any address has held in the round under way is not reused in it. In the final pass,
+// which ends no round, each address is mapped once and holds its slot from then on: no slot that has been mapped is ever
+// overwritten (the target's Store refuses it too).
 type pageTable struct {
 	limit  uint32 // highest slot
 	next   uint32 // lowest slot never used
@@ -18,15 +19,17 @@ type pageTable struct {
 	slots  map[Digest]uint32
 	sums   []Digest // by slot
 	uses   []uint32 // by slot: how many addresses hold it
+	left   []uint32 // by slot: the round in which the last address left it, 0 if none has
 	listed []bool   // by slot: stands in free or dying
-	free   []uint32 // emptied before this round; a slot here may be in use again
+	free   []uint32 // emptied before this round; a slot here may be in use again, or have been
 	dying  []uint32 // emptied in this round; likewise
+	round  uint32   // under way, from 1
 }
 
 func newPageTable(limit uint32) *pageTable {
 	return &pageTable{
-		limit: limit, next: 1, spaces: map[Space]map[uint64]*region{},
-		slots: map[Digest]uint32{}, sums: make([]Digest, 1), uses: make([]uint32, 1), listed: make([]bool, 1),
+		limit: limit, next: 1, round: 1, spaces: map[Space]map[uint64]*region{}, slots: map[Digest]uint32{},
+		sums: make([]Digest, 1), uses: make([]uint32, 1), left: make([]uint32, 1), listed: make([]bool, 1),
 	}
 }
 
@@ -86,6 +89,10 @@ func (t *pageTable) take() (uint32, error) {
 	for len(t.free) > 0 {
 		slot := t.free[0]
 		t.free = t.free[1:]
+		if t.uses[slot] == 0 && t.left[slot] == t.round { // its content came back, and went again
+			t.dying = append(t.dying, slot)
+			continue
+		}
 		t.listed[slot] = false
 		if t.uses[slot] == 0 {
 			delete(t.slots, t.sums[slot])
@@ -98,6 +105,7 @@ func (t *pageTable) take() (uint32, error) {
 	t.next++
 	t.sums = append(t.sums, Digest{})
 	t.uses = append(t.uses, 0)
+	t.left = append(t.left, 0)
 	t.listed = append(t.listed, false)
 	return t.next - 1, nil
 }
@@ -107,7 +115,11 @@ func (t *pageTable) leave(slot uint32) {
 	if slot == 0 {
 		return
 	}
-	if t.uses[slot]--; t.uses[slot] == 0 && !t.listed[slot] {
+	if t.uses[slot]--; t.uses[slot] > 0 {
+		return
+	}
+	t.left[slot] = t.round
+	if !t.listed[slot] {
 		t.listed[slot] = true
 		t.dying = append(t.dying, slot)
 	}
@@ -129,4 +141,5 @@ func (t *pageTable) drop(s Space) {
 func (t *pageTable) endRound() {
 	t.free = append(t.free, t.dying...)
 	t.dying = nil
+	t.round++
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // Memory is a transfer.Target that keeps everything. Its methods hold it to the contract: a space opened twice or written
-// after its end, a file left open, a run out of order are recorded in Broken.
+// after its end, a file left open, a run out of order, a page that changed after it was handed over are recorded in Broken.
 type Memory struct {
 	Lim transfer.Limits
 	// Refuse is asked before each step ("open", "entry", "hole", "close", "file", "write", "close file"); its error is the
@@ -20,6 +20,7 @@ type Memory struct {
 	mu     sync.Mutex
 	spaces map[transfer.Space]*MemorySpace
 	files  []*MemoryFile
+	kept   []kept
 	open   int
 	broken []string
 }
@@ -32,6 +33,9 @@ type MemorySpace struct {
 	Closed bool
 	above  uint64
 }
+
+// kept is a page as the stream handed it over, and its content then.
+type kept struct{ page, was []byte }
 
 // MemoryFile is one file as it was received.
 type MemoryFile struct {
@@ -156,7 +160,9 @@ func (w *MemorySpace) Entry(addr uint64, flags uint32, pages [][]byte) error {
 	}
 	for _, run := range pages {
 		for ; len(run) >= transfer.PageSize; run = run[transfer.PageSize:] {
-			w.add(addr, flags, bytes.Clone(run[:transfer.PageSize]))
+			page := kept{run[:transfer.PageSize], bytes.Clone(run[:transfer.PageSize])}
+			w.memory.kept = append(w.memory.kept, page)
+			w.add(addr, flags, page.was)
 			addr += transfer.PageSize
 		}
 		if len(run) != 0 {
@@ -193,6 +199,11 @@ func (w *MemorySpace) Close() error {
 	defer w.memory.mu.Unlock()
 	if w.Closed {
 		w.memory.breach("a space was closed twice")
+	}
+	for i, k := range w.memory.kept {
+		if !bytes.Equal(k.page, k.was) {
+			w.memory.breach("page %d of those handed over has changed since", i)
+		}
 	}
 	w.Closed = true
 	w.memory.open--

@@ -1,0 +1,71 @@
+package transfer
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"testing"
+)
+
+// keeper is a target that keeps the pages it was handed, not copies.
+type keeper struct {
+	counting
+	pages [][]byte
+}
+
+func (k *keeper) Open(Space) (PageWriter, error) {
+	k.open++
+	return keeperPages{countingFile{&k.counting}, k}, nil
+}
+
+type keeperPages struct {
+	countingFile
+	k *keeper
+}
+
+func (p keeperPages) Entry(_ uint64, _ uint32, pages [][]byte) error {
+	p.k.pages = append(p.k.pages, pages...)
+	return nil
+}
+
+// putFrame is a PUT of one page full of the byte, as a sender with an all-zero key makes it.
+func putFrame(t testing.TB, slot uint32, content byte) []byte {
+	t.Helper()
+	d, err := newDigester(make([]byte, keySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := bytes.Repeat([]byte{content}, PageSize)
+	sum := d.of(page)
+	b := binary.LittleEndian.AppendUint32(nil, slot)
+	b = append(b, sum[:]...)
+	return plainFrame(fPut, append(b, page...))
+}
+
+// zeroKey is HELLO of a sender with an all-zero key.
+var zeroKey = plainFrame(fHello, []byte(`{"version":2,"key":"AAAAAAAAAAAAAAAAAAAAAA=="}`))
+
+func TestAPageHandedOverStaysUntilTheReceiverIsClosed(t *testing.T) {
+	var in bytes.Buffer
+	for _, frame := range [][]byte{
+		zeroKey, putFrame(t, 1, 'a'), putFrame(t, 2, 'b'), putFrame(t, 2, 'c'), // not mapped: may be written again
+		plainFrame(fSpace, make([]byte, 9)), plainFrame(fMap, []byte{0, 1, 1, 1 << 2, 2}), // page 0 is slot 1
+		putFrame(t, 2, 'd'), putFrame(t, 1, 'e'),
+	} {
+		in.Write(frame)
+	}
+	k := &keeper{}
+	r := NewReceiver(k)
+	defer r.Close()
+	_, err := r.Serve(context.Background(), scripted{&in})
+	if !errors.Is(err, ErrProtocol) {
+		t.Errorf("a slot was written after it was mapped: %v", err)
+	}
+	if len(k.pages) != 1 || !bytes.Equal(k.pages[0], bytes.Repeat([]byte{'a'}, PageSize)) {
+		t.Error("the page that was handed over has changed")
+	}
+	if !bytes.Equal(r.applier.store.run(2, 1), bytes.Repeat([]byte{'d'}, PageSize)) {
+		t.Error("the slot that was not mapped could not be written")
+	}
+}
