@@ -120,9 +120,10 @@ type DumpRequest struct {
 	// into Images.
 	Pages *os.File
 
-	// Lazy leaves private anonymous memory out of the images: the entries of such pages have image.PELazy and not
-	// image.PEPresent, and the caller reads them from the held tree. Pages and Parent must be nil and "" with it. It needs
-	// Features.LazyPages.
+	// Lazy leaves private anonymous memory out: the images have everything else, and that memory's pagemap entries have
+	// image.PELazy without image.PEPresent. Whoever wants it reads it from the held tree (track.OpenStill), whose memory does not
+	// change until the verdict. Only a lazy restore takes such images. Pages and Parent must be nil and "" with it
+	// (errs.Invalid). It needs Features.LazyPages; without, the dump is refused (errs.Refused) and the tree runs on.
 	Lazy bool
 
 	// AtFreeze is called when the tree is frozen and its network locked, before anything is read; nil is allowed. An error
@@ -150,9 +151,13 @@ type RestoreRequest struct {
 	// Inherit maps keys of external resources to open descriptors ("net" namespaces: key as in Options.External at the dump).
 	// The engine does not close them.
 	Inherit map[string]*os.File
-	// Lazy says that the images lack the pages of lazy entries. Before the hold, the engine hands a userfaultfd a process to
-	// whoever listens on lazy.Socket in Images; the caller puts the pages there before it commits. It needs
-	// Features.LazyPages.
+
+	// Lazy restores images of a lazy dump. A lazy.Filler must listen in Images before the restore begins (errs.Invalid); it gets
+	// a userfaultfd of each process while the tree is rebuilt and answers what the rebuilding touches. At the hold the memory is
+	// not there yet: it is the caller's to fill it then (lazy.Filler.Fill), and to abort if that fails. Commit refuses
+	// (errs.Conflict) until the filler has said that every page is in place, whatever became of filler and caller; a refused
+	// Commit is no verdict. Afterwards nothing of the filler is needed any more. It needs Features.LazyPages; without, the
+	// restore is refused (errs.Refused) and nothing is left.
 	Lazy    bool
 	Timeout time.Duration // how long the restore may take to its hold; 0 means 60 s
 }

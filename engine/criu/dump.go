@@ -25,21 +25,24 @@ func (e *Engine) Dump(ctx context.Context, req engine.DumpRequest) (engine.Hold,
 			return nil, err
 		}
 	}
+	if err := req.Check(); err != nil {
+		return nil, err
+	}
 	if err := mayDump(req.Tree); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout(req.Timeout))
 	defer cancel()
-	s, err := start(e.path, req.Images, pagesFile(req.Pages)...)
+	s, usePages, err := e.startDump(req)
 	if err != nil {
-		return nil, e.startFailed(err)
+		return nil, err
 	}
 	opts := options(req.Options, s.images, dumpLog)
 	opts.Pid = ptr(int32(req.Tree.Pid))
 	opts.LeaveRunning = ptr(final == migration.Running)
 	opts.LeaveStopped = ptr(final == migration.Stopped)
 	setParent(opts, req.Parent)
-	usePages(opts, req.Pages)
+	usePages(opts)
 
 	d := &dump{engine: e, s: s, tree: req.Tree, final: final, pages: req.Pages}
 	if err := d.toHold(ctx, opts, req.AtFreeze); err != nil {
@@ -48,6 +51,17 @@ func (e *Engine) Dump(ctx context.Context, req engine.DumpRequest) (engine.Hold,
 	h := newHold(s, req.Tree.Pid, engine.Stats{Frozen: time.Since(d.frozen)})
 	h.committed, h.aborted = d.commit, d.abort
 	return h, nil
+}
+
+// startDump starts CRIU with what takes the pages, which usePages puts into the request.
+func (e *Engine) startDump(req engine.DumpRequest) (s *swrk, usePages func(*rpc.CriuOpts), err error) {
+	if req.Lazy {
+		return e.startLazy(req)
+	}
+	if s, err = start(e.path, req.Images, pagesFile(req.Pages)...); err != nil {
+		return nil, nil, e.startFailed(err)
+	}
+	return s, func(opts *rpc.CriuOpts) { setPages(opts, req.Pages) }, nil
 }
 
 // mayDump refuses what CRIU would only find out after ten seconds, or not name.

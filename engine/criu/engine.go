@@ -69,7 +69,7 @@ func (e *Engine) PreDump(ctx context.Context, req engine.PreDumpRequest) (engine
 	opts.Pid = ptr(int32(req.Tree.Pid))
 	opts.TrackMem = ptr(true)
 	setParent(opts, req.Parent)
-	usePages(opts, req.Pages)
+	setPages(opts, req.Pages)
 	resp, err := s.talk(ctx, &rpc.CriuReq{Type: rpc.CriuReqType_SINGLE_PRE_DUMP.Enum(), Opts: opts}, goOn)
 	if err == nil && resp.GetSuccess() {
 		return s.dumpStats(), nil
@@ -107,7 +107,7 @@ func options(o engine.Options, images *os.File, logFile string) *rpc.CriuOpts {
 	return opts
 }
 
-// pagesFile are start's files for a dump whose pages go to a connected socket, usePages is what tells CRIU.
+// pagesFile are start's files for a dump whose pages go to a connected socket, setPages is what tells CRIU.
 func pagesFile(pages *os.File) []*os.File {
 	if pages == nil {
 		return nil
@@ -115,7 +115,7 @@ func pagesFile(pages *os.File) []*os.File {
 	return []*os.File{pages}
 }
 
-func usePages(opts *rpc.CriuOpts, pages *os.File) {
+func setPages(opts *rpc.CriuOpts, pages *os.File) {
 	if pages != nil {
 		opts.Ps = &rpc.CriuPageServerInfo{Fd: ptr(int32(firstFD))}
 	}
@@ -153,9 +153,10 @@ func (e *Engine) Probe(ctx context.Context) (engine.Features, error) {
 	if v.GetMajorNumber() < 4 || v.GetMajorNumber() == 4 && v.GetMinorNumber() < 2 {
 		f.Missing = append(f.Missing, "CRIU 4.2 or later: this one's page protocol and images differ, and it cannot dump sockets on recent kernels")
 	}
-	resp, err = s.talk(ctx, &rpc.CriuReq{Type: rpc.CriuReqType_FEATURE_CHECK.Enum(), KeepOpen: ptr(true), Features: &rpc.CriuFeatures{LazyPages: ptr(true)}}, goOn)
-	if err == nil && resp.GetSuccess() {
-		f.LazyPages = resp.GetFeatures().GetLazyPages()
+	if err := s.lazyPages(ctx); err != nil {
+		f.Missing = append(f.Missing, fmt.Sprintf("lazy pages (%v): the memory goes through CRIU's images, and the blackout grows with it", err))
+	} else {
+		f.LazyPages = true
 	}
 	if !f.SoftDirty {
 		f.Missing = append(f.Missing, "soft-dirty page tracking (CONFIG_MEM_SOFT_DIRTY): CRIU's own pre-dump does not work, rounds use another tracker")

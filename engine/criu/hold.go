@@ -19,6 +19,8 @@ type hold struct {
 	// be called again if it failed.
 	committed func(ctx context.Context) (engine.Stats, error)
 	aborted   func(ctx context.Context) error
+	// ready, if not nil, says why a commit must not be yet.
+	ready func() error
 
 	mu      sync.Mutex
 	decided migration.Verdict // Commit or Abort
@@ -59,6 +61,11 @@ func (h *hold) Commit(ctx context.Context) (engine.Stats, error) {
 		return h.stats, h.err
 	case migration.Abort:
 		return h.stats, errs.New(errs.Conflict, "commit pid %d: %w", h.pid, engine.ErrDecided)
+	}
+	if h.ready != nil && !h.s.ended() {
+		if err := h.ready(); err != nil {
+			return h.stats, errs.New(errs.Conflict, "commit pid %d: %w", h.pid, err).WithNext("abort it")
+		}
 	}
 	if h.s.ended() || h.s.answer(true) != nil { // it has not heard the verdict, and none was given
 		return h.stats, errs.New(errs.Failed, "commit pid %d: %w", h.pid, engine.ErrLost)

@@ -12,6 +12,7 @@ import (
 	"drover/engine"
 	"drover/engine/image"
 	"drover/engine/internal/proc"
+	"drover/engine/lazy"
 	"drover/internal/errs"
 	"drover/internal/migration"
 )
@@ -40,6 +41,14 @@ func (e *Engine) Restore(ctx context.Context, req engine.RestoreRequest) (engine
 	if err != nil {
 		return nil, e.startFailed(err)
 	}
+	r := &restore{engine: e, s: s, cgroup: req.Cgroup}
+	if req.Lazy {
+		if r.relay, err = lazy.NewRelay(s.images); err != nil {
+			s.kill()
+			return nil, err
+		}
+		s.beside = append(s.beside, r.relay)
+	}
 	// CRIU is moved there before it is asked for anything, so that its children are born there. Not by CLONE_INTO_CGROUP: Linux
 	// 6.18 kills what is born that way into a cgroup that has ever been killed (kill_seq).
 	if err := moveInto(req.Cgroup, s.cmd.Process.Pid); err != nil {
@@ -49,15 +58,16 @@ func (e *Engine) Restore(ctx context.Context, req engine.RestoreRequest) (engine
 	opts := options(req.Options, s.images, restoreLog)
 	opts.LeaveStopped = ptr(final == migration.Stopped)
 	opts.InheritFd = inherit
+	opts.LazyPages = ptr(req.Lazy)
 	if req.Options.Root != "" {
 		opts.Root = ptr(req.Options.Root)
 	}
-	r := &restore{engine: e, s: s, cgroup: req.Cgroup}
 	if err := r.toHold(ctx, opts); err != nil {
 		return nil, err
 	}
 	h := newHold(s, r.pid, engine.Stats{Restore: time.Since(begin)})
 	h.committed, h.aborted = r.commit, r.abort
+	h.ready = r.filled
 	return h, nil
 }
 
@@ -72,7 +82,14 @@ func mayRestore(req engine.RestoreRequest) error {
 	if err := setFrozen(req.Cgroup, false); err != nil { // or CRIU would stand as soon as it is started there
 		return errs.New(errs.Failed, "restore into %s: %w", req.Cgroup, err)
 	}
-	if err := image.Check(inDir(req.Images, ".")); err != nil {
+	check := image.Check
+	if req.Lazy {
+		if err := mayLazy("restore"); err != nil {
+			return err
+		}
+		check = image.CheckLazy
+	}
+	if err := check(inDir(req.Images, ".")); err != nil {
 		return errs.New(errs.Invalid, "restore: %w", err).WithNext("take the images again")
 	}
 	return nil
@@ -84,6 +101,15 @@ type restore struct {
 	s      *swrk
 	cgroup string
 	pid    int
+	relay  *lazy.Relay // of a lazy one, else nil
+}
+
+// filled says why the tree must not run yet.
+func (r *restore) filled() error {
+	if r.relay == nil {
+		return nil
+	}
+	return r.relay.Filled()
 }
 
 // toHold brings the restore to its hold, or leaves nothing.

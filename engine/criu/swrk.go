@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net"
 	"os"
@@ -29,8 +30,9 @@ type swrk struct {
 	conn *net.UnixConn
 	gone chan struct{} // closed when the process has been reaped; how it ended is then in cmd.ProcessState
 
-	images     *os.File // a descriptor of our own for the images directory, nil without one
-	stderr     *os.File // what it says before it has opened its log
+	images     *os.File    // a descriptor of our own for the images directory, nil without one
+	stderr     *os.File    // what it says before it has opened its log
+	beside     []io.Closer // what must stay open as long as the process lives
 	closeFiles sync.Once
 }
 
@@ -104,6 +106,9 @@ func (s *swrk) release() {
 	s.closeFiles.Do(func() {
 		if s.conn != nil {
 			s.conn.Close()
+		}
+		for _, c := range s.beside {
+			c.Close()
 		}
 		for _, f := range []*os.File{s.stderr, s.images} {
 			if f != nil {

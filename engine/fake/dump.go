@@ -18,6 +18,12 @@ func (e *Engine) Dump(ctx context.Context, req engine.DumpRequest) (engine.Hold,
 			return nil, err
 		}
 	}
+	if err := req.Check(); err != nil {
+		return nil, err
+	}
+	if req.Lazy {
+		return nil, notLazy(fmt.Sprintf("dump pid %d", req.Tree.Pid))
+	}
 	if req.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, req.Timeout)
@@ -95,4 +101,9 @@ func (e *Engine) change(f func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	f()
+}
+
+// notLazy is what a lazy request fails with: the model's trees have no memory to put a page into.
+func notLazy(what string) error {
+	return errs.New(errs.Refused, "%s: this engine has no lazy pages", what).WithNext("ask without Lazy: Features.LazyPages says what an engine can")
 }

@@ -22,6 +22,9 @@ func (e *Engine) Restore(ctx context.Context, req engine.RestoreRequest) (engine
 	if req.Cgroup == "" {
 		return nil, errs.New(errs.Invalid, "a restore needs a cgroup of its own, so that a half-restored tree can be swept")
 	}
+	if req.Lazy {
+		return nil, notLazy("restore")
+	}
 	if req.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, req.Timeout)

@@ -11,9 +11,14 @@ import (
 var perProcess = map[string]uint32{"mm": 0x57492820, "ids": 0x54432030, "fs": 0x51403912}
 
 // Check says whether dir has a whole dump that CRIU 4.2 can read: an inventory, every process's own images, a pagemap for each
-// that lives, and pages files exactly as long as the pagemaps say. It reads no page. What is torn or foreign is an
+// that lives, and pages files exactly as long as the pagemaps say. It reads no page. What is torn, foreign or left out is an
 // engine.ErrBadImage that names the file.
-func Check(dir string) error {
+func Check(dir string) error { return check(dir, false) }
+
+// CheckLazy is Check of a lazy dump, whose pagemaps name pages that the images do not have.
+func CheckLazy(dir string) error { return check(dir, true) }
+
+func check(dir string, lazy bool) error {
 	inv, err := ReadInventory(dir)
 	if err != nil {
 		return err
@@ -39,7 +44,7 @@ func Check(dir string) error {
 	}
 	owner := map[uint32]Space{}
 	for _, s := range spaces {
-		id, err := checkSpace(dir, s)
+		id, err := checkSpace(dir, s, lazy)
 		if err != nil {
 			return err
 		}
@@ -65,15 +70,18 @@ func checkProcess(dir string, pid int) error {
 }
 
 // checkSpace compares a pages file with its pagemap.
-func checkSpace(dir string, s Space) (pagesID uint32, err error) {
+func checkSpace(dir string, s Space, lazy bool) (pagesID uint32, err error) {
 	id, entries, err := ReadPagemap(dir, s)
 	if err != nil {
 		return 0, err
 	}
 	var want uint64
 	for _, e := range entries {
-		if e.Flags&PEPresent != 0 {
+		switch {
+		case e.Flags&PEPresent != 0:
 			want += e.Pages * PageSize
+		case e.Flags&PELazy != 0 && e.Flags&PEParent == 0 && !lazy:
+			return 0, bad(PagemapName(s), "page %#x was left to a lazy restore", e.Addr)
 		}
 	}
 	st, err := os.Stat(filepath.Join(dir, PagesName(id)))

@@ -22,7 +22,7 @@ import (
 
 // version is that of the protocol. A worker speaks with keepers of its own version only; those of another one still keep
 // their trees, holds and exit records, and end when told by a worker that knows them.
-const version = 1
+const version = 2
 
 const (
 	maxPacket = 160 << 10 // below the kernel's default socket buffer of 208 KiB; a list of 4,096 pids fits
@@ -230,13 +230,14 @@ type dumpRequest struct {
 	Options    engine.Options       `json:"options"`
 	FinalState migration.FinalState `json:"final_state"`
 	Parent     string               `json:"parent"`
+	Lazy       bool                 `json:"lazy,omitempty"`
 	Timeout    time.Duration        `json:"timeout"`
 }
 
 func wireDump(r engine.DumpRequest) dumpRequest {
-	return dumpRequest{Tree: r.Tree, Options: r.Options, FinalState: r.FinalState, Parent: r.Parent, Timeout: r.Timeout}
+	return dumpRequest{Tree: r.Tree, Options: r.Options, FinalState: r.FinalState, Parent: r.Parent, Lazy: r.Lazy, Timeout: r.Timeout}
 }
 
 func (r dumpRequest) request(images, pages *os.File) engine.DumpRequest {
-	return engine.DumpRequest{Tree: r.Tree, Options: r.Options, FinalState: r.FinalState, Parent: r.Parent, Timeout: r.Timeout, Images: images, Pages: pages}
+	return engine.DumpRequest{Tree: r.Tree, Options: r.Options, FinalState: r.FinalState, Parent: r.Parent, Lazy: r.Lazy, Timeout: r.Timeout, Images: images, Pages: pages}
 }

@@ -44,8 +44,11 @@ type sweptHold struct {
 }
 
 func (h *sweptHold) Commit(ctx context.Context) (engine.Stats, error) {
-	defer h.images.Close() // repeating it closes a closed file
-	return h.Hold.Commit(ctx)
+	stats, err := h.Hold.Commit(ctx)
+	if err == nil { // a refused one may still be aborted
+		h.images.Close()
+	}
+	return stats, err
 }
 
 func (h *sweptHold) Abort(ctx context.Context) error {
