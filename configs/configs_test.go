@@ -97,7 +97,13 @@ func TestGarbageIsRefusedWithKeyAndPlace(t *testing.T) {
 		{"no YAML", "\tlisten", []string{"is not YAML"}},
 		{"a list at the top", "- a", []string{"keys and their values are expected here"}},
 		{"two documents", "name: a\n---\nname: b", []string{"more than one document"}},
-		{"binary", "\x00\x01\x02", []string{"is not YAML"}},
+		{"binary", "\x7fELF\x02\x01", []string{"is no text: byte 5 is 0x02"}},
+		{"another encoding", "\xff\xfen\x00", []string{"is no text: byte 1 is 0xff"}},
+		{"nothing", "", []string{"is empty"}},
+		{"nothing but blanks", " \n\n", []string{"is empty"}},
+		{"JSON that breaks off", `{"listen": `, []string{"is not YAML: line 1"}},
+		{"JSON of something else", `{"a": [1, {}]}`, []string{"a (w.yaml:1): there is no such key"}},
+		{"a word", "hello", []string{": w.yaml:1: keys and their values are expected here"}},
 	} {
 		file := filepath.Join(t.TempDir(), "w.yaml")
 		if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
@@ -123,6 +129,14 @@ func TestABadValueInTheEnvironmentNamesItsVariable(t *testing.T) {
 	t.Setenv("DROVER_MIGRATE_DOWNTIME", "soon")
 	_, err := LoadClient("", nil)
 	if err == nil || !strings.Contains(err.Error(), `migrate.downtime (DROVER_MIGRATE_DOWNTIME): "soon" is not a duration`) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestADirectoryIsNoConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	_, err := LoadClient(dir, nil)
+	if errs.KindOf(err) != errs.Invalid || err.Error() != "configuration "+dir+" is a directory, not a file" || errs.NextOf(err) == "" {
 		t.Errorf("got %v", err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 
@@ -33,19 +34,38 @@ func readFile(file string, leaves []field) (read, error) {
 	if err != nil {
 		return out, err
 	}
+	if err := isText(file, text); err != nil {
+		return out, err
+	}
 	var doc yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
 		return out, nil // nothing but comments
 	} else if err != nil {
-		return out, errs.New(errs.Invalid, "configuration %s is not YAML: %s", file, strings.TrimPrefix(err.Error(), "yaml: "))
+		return out, errs.New(errs.Invalid, "configuration %s is not YAML: %s", file, strings.TrimPrefix(err.Error(), "yaml: ")).WithNext(seeSample)
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return out, errs.New(errs.Invalid, "configuration %s holds more than one document", file)
+		return out, errs.New(errs.Invalid, "configuration %s holds more than one document", file).WithNext("take out what stands after ---")
 	}
 	r := reader{file: filepath.Base(file), leaves: leaves, out: out}
 	r.mapping("", doc.Content[0])
 	return out, r.problems.err()
+}
+
+// seeSample is what to do about a file that makes no sense.
+const seeSample = "`drover config sample KIND` (worker, coordinator or client) shows every key and what it means"
+
+// isText says what is wrong with a file before anybody tries to make sense of it.
+func isText(file string, text []byte) error {
+	if len(bytes.TrimSpace(text)) == 0 {
+		return errs.New(errs.Invalid, "configuration %s is empty", file).WithNext(seeSample)
+	}
+	for at, c := range string(text) {
+		if c == utf8.RuneError && text[at] != 0xef || c < ' ' && !strings.ContainsRune("\t\r\n", c) {
+			return errs.New(errs.Invalid, "configuration %s is no text: byte %d is 0x%02x", file, at+1, text[at]).WithNext(seeSample)
+		}
+	}
+	return nil
 }
 
 func readBounded(file string) ([]byte, error) {
@@ -57,12 +77,15 @@ func readBounded(file string) ([]byte, error) {
 		return nil, errs.New(errs.Failed, "read configuration: %w", err)
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		return nil, errs.New(errs.Invalid, "configuration %s is a directory, not a file", file).WithNext("name the file in it")
+	}
 	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, errs.New(errs.Failed, "read configuration %s: %w", file, err)
 	}
 	if len(text) > maxFile {
-		return nil, errs.New(errs.Invalid, "configuration %s is larger than %d bytes", file, maxFile)
+		return nil, errs.New(errs.Invalid, "configuration %s is larger than %d bytes", file, maxFile).WithNext(seeSample)
 	}
 	return text, nil
 }

@@ -143,5 +143,5 @@ func wrap(file string, err error) error {
 	if file == "" {
 		return errs.New(errs.Invalid, "configuration: %s", p)
 	}
-	return errs.New(errs.Invalid, "configuration %s: %s", file, p).WithNext("`drover config sample KIND` (worker, coordinator or client) shows every key and what it means")
+	return errs.New(errs.Invalid, "configuration %s: %s", file, p).WithNext(seeSample)
 }

@@ -19,8 +19,11 @@ type Problem struct {
 }
 
 func (p Problem) Error() string {
-	if p.Origin == "" {
+	switch {
+	case p.Origin == "":
 		return p.Key + ": " + p.What
+	case p.Key == "": // the whole of it
+		return p.Origin + ": " + p.What
 	}
 	return fmt.Sprintf("%s (%s): %s", p.Key, p.Origin, p.What)
 }

@@ -179,8 +179,32 @@ func (c *Coordinator) shutdown() (err error) {
 	return err
 }
 
+// recordWithin is how long somebody who wants in is kept waiting while this coordinator has no record yet: one that has just
+// started learns from the others, or founds the cluster, within an election or two.
+const recordWithin = 3 * time.Second
+
+// awaitRecord returns once this coordinator knows anything, or does not for too long: before that it would refuse everybody.
+func (c *Coordinator) awaitRecord() {
+	late := time.NewTimer(recordWithin)
+	defer late.Stop()
+	for {
+		changed := c.node.Changed()
+		known := false
+		c.node.Read(func(s *record.State) { known = s.Cluster != "" })
+		if known {
+			return
+		}
+		select {
+		case <-changed:
+		case <-late.C:
+			return
+		}
+	}
+}
+
 // operatorOf, joinerOf and removed tell the wire whom the record knows.
 func (c *Coordinator) operatorOf(key ssh.PublicKey) (p pki.Principal, ok bool) {
+	c.awaitRecord()
 	text := pki.Format(key)
 	c.node.Read(func(s *record.State) {
 		for _, op := range s.Operators {
@@ -193,6 +217,7 @@ func (c *Coordinator) operatorOf(key ssh.PublicKey) (p pki.Principal, ok bool) {
 }
 
 func (c *Coordinator) joinerOf(secret string) (p pki.Principal, ok bool) {
+	c.awaitRecord()
 	hash := pki.HashSecret(secret)
 	c.node.Read(func(s *record.State) {
 		if t, known := s.Tokens[hash]; known && time.Now().Before(t.Expires) {

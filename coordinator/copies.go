@@ -40,7 +40,8 @@ func (c *Coordinator) Remove(ctx context.Context, name string, o api.RemoveOptio
 	return err
 }
 
-// removeCopies removes what hosts that do not own a workload have of it; a tree that still lives there only with force.
+// removeCopies removes what hosts that do not own a workload have of it; a tree that still lives there only with force. A host that
+// is silent keeps what it has: should it come back, rm with its name removes that without a record too.
 func (c *Coordinator) removeCopies(ctx context.Context, l *lead, w record.Workload, force bool) error {
 	copies := l.presence.copies(w.Name, w.Owner)
 	for _, left := range copies {
@@ -50,6 +51,10 @@ func (c *Coordinator) removeCopies(ctx context.Context, l *lead, w record.Worklo
 		}
 	}
 	for _, left := range copies {
+		if l.presence.silent(left.Host, time.Now()) {
+			c.log.Warn("a copy stays on a host that does not answer", "workload", w.Name, "host", left.Host)
+			continue
+		}
 		if err := c.removeCopy(ctx, l, w.Name, api.RemoveOptions{Host: left.Host, Force: true}); err != nil && errs.KindOf(err) != errs.NotFound {
 			return err
 		}

@@ -37,10 +37,13 @@ func (c *cluster) Close() error { return c.hangUp() }
 
 // clientConfig is the operator's configuration: --config, DROVER_CONFIG, or the one in the home directory.
 func (a *app) clientConfig(cmd *cobra.Command) (configs.Client, error) {
-	cfg, err := configs.LoadClient(a.clientFile(), cmd.Flags())
+	file := a.clientFile()
+	cfg, err := configs.LoadClient(file, cmd.Flags())
 	switch {
 	case err != nil:
 		return cfg, err
+	case len(cfg.Coordinators) == 0 && file != "":
+		return cfg, errs.New(errs.Invalid, "configuration %s names no coordinator to ask", file).WithNext("put the cluster's into its list coordinators")
 	case len(cfg.Coordinators) == 0:
 		return cfg, errs.New(errs.Invalid, "no cluster is configured: there is no coordinator to ask").
 			WithNext("make a cluster with `drover cluster init`, or name a client.yaml with --config or DROVER_CONFIG")

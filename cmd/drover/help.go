@@ -102,7 +102,7 @@ func arguments(use string) cobra.PositionalArgs {
 
 // badUse is an error in how a command was called.
 func badUse(cmd *cobra.Command, format string, args ...any) error {
-	return errs.New(errs.Invalid, "%s: %s", cmd.Name(), fmt.Sprintf(format, args...)).WithNext("%s --help", cmd.CommandPath())
+	return errs.New(errs.Invalid, "%s%s", verbs(cmd), fmt.Sprintf(format, args...)).WithNext("%s --help", cmd.CommandPath())
 }
 
 // writeHelp is `drover help VERB`.

@@ -89,13 +89,22 @@ func families(cmd *cobra.Command) {
 			writeHelp(cmd.OutOrStdout(), cmd)
 			return nil
 		}
-		err := errs.New(errs.Invalid, "%s: there is no verb %q", cmd.CommandPath(), args[0])
+		err := errs.New(errs.Invalid, "%sthere is no verb %q", verbs(cmd), args[0])
 		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 			return err.WithNext("did you mean %s?", strings.Join(near, " or "))
 		}
 		return err.WithNext("%s --help", cmd.CommandPath())
 	}
 	cmd.SuggestionsMinimumDistance = 2
+}
+
+// verbs is how an error about a command begins: its verbs, which for the root are none.
+func verbs(cmd *cobra.Command) string {
+	_, path, inner := strings.Cut(cmd.CommandPath(), " ")
+	if !inner {
+		return ""
+	}
+	return path + ": "
 }
 
 // connectingFlags adds what overrules the client's configuration.
