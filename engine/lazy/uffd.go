@@ -93,6 +93,11 @@ func wake(fd int, addr uint64) error {
 // Available says why this host cannot fill a tree's memory, nil if it can: it makes a userfaultfd as CRIU does and puts a page
 // and a page of zeros through it.
 func Available() error {
+	mem, err := unix.Mmap(-1, 0, 2*image.PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return fmt.Errorf("map memory: %w", err)
+	}
+	defer unix.Munmap(mem) // after the userfaultfd is closed: it would wait until its event has been read
 	fd, _, e := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC|unix.O_NONBLOCK, 0, 0)
 	switch {
 	case e == unix.ENOSYS:
@@ -107,18 +112,13 @@ func Available() error {
 	if err := ioctl(int(fd), uffdioAPI, unsafe.Pointer(&api)); err != nil {
 		return fmt.Errorf("userfaultfd does not tell of forks, moves and unmappings here (Linux 4.11, CAP_SYS_PTRACE): %w", err)
 	}
-	return tryPut(int(fd))
+	return tryPut(int(fd), mem)
 }
 
 // tryPut puts two pages into this process's own memory.
-func tryPut(fd int) error {
-	mem, err := unix.Mmap(-1, 0, 2*image.PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if err != nil {
-		return fmt.Errorf("map memory: %w", err)
-	}
-	defer unix.Munmap(mem)
+func tryPut(fd int, mem []byte) error {
 	at := uint64(uintptr(unsafe.Pointer(&mem[0])))
-	reg := [4]uint64{at, 2 * image.PageSize, registerMissing, 0}
+	reg := [4]uint64{at, uint64(len(mem)), registerMissing, 0}
 	if err := ioctl(fd, uffdioRegister, unsafe.Pointer(&reg)); err != nil {
 		return fmt.Errorf("userfaultfd does not take private anonymous memory: %w", err)
 	}
@@ -129,6 +129,9 @@ func tryPut(fd int) error {
 	}
 	if _, err := putZeros(fd, at+image.PageSize, image.PageSize); err != nil {
 		return fmt.Errorf("userfaultfd does not put zeros in place: %w", err)
+	}
+	if mem[0] != 1 || mem[image.PageSize] != 0 {
+		return errors.New("userfaultfd puts other pages in place than it is given")
 	}
 	return nil
 }
