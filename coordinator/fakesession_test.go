@@ -92,7 +92,7 @@ func (h *fakeWorker) Decide(_ context.Context, id migration.ID, v migration.Verd
 			return workerapi.SessionState{}, err
 		}
 		if before := s.state.Verdict; before == v {
-			return s.now(), nil
+			return s.now(), s.cannot()
 		} else if before == migration.Abort || before == migration.Reclaim || before == migration.Commit && v == migration.Abort {
 			return workerapi.SessionState{}, errs.New(errs.Conflict, "%s has had %s and gets %s", h.name, before, v)
 		}
@@ -103,8 +103,16 @@ func (h *fakeWorker) Decide(_ context.Context, id migration.ID, v migration.Verd
 		} else {
 			h.decideTarget(s, v, epoch)
 		}
-		return s.now(), nil
+		return s.now(), s.cannot()
 	})
+}
+
+// cannot is why a session could not act on its verdict, which it says again whenever it is delivered.
+func (s *fakeSession) cannot() error {
+	if s.state.Verdict != migration.Commit || s.state.Step != workerapi.StepFailed {
+		return nil
+	}
+	return errs.New(errs.Failed, "act on the verdict commit: %s", s.state.Error)
 }
 
 func (h *fakeWorker) decideSource(s *fakeSession, v migration.Verdict, epoch migration.Epoch) {

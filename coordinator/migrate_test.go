@@ -154,6 +154,22 @@ func TestATargetThatNeverRanGivesTheTreeBack(t *testing.T) {
 	})
 }
 
+// The next leader has the record alone: that the tree never ran on the target it must ask the target.
+func TestANextLeaderTooGivesBackATreeThatNeverRan(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, c *cluster) {
+		c.addHost("alpha")
+		c.addHost("beta").failAt = workerapi.StepReleased
+		c.run("redis", "alpha")
+		id := c.migrate("redis", "beta", workerapi.MoveOptions{}).ID
+		c.reaches(id, migration.Committed)
+		c.kill(c.leader())
+		m := c.finish(id)
+		if m.Phase != migration.RolledBack || m.Verdict != migration.Reclaim || c.world.runsOn("redis") != "alpha" {
+			t.Errorf("it ended %s (%s): %s; redis runs on %q", m.Phase, m.Verdict, m.Reason, c.world.runsOn("redis"))
+		}
+	})
+}
+
 func TestAnUnreachableTargetIsNoReasonToReclaim(t *testing.T) {
 	inBubble(t, 1, func(t *testing.T, c *cluster) {
 		c.addHost("alpha")

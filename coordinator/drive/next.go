@@ -132,11 +132,17 @@ func (v *View) release() []Action {
 		return append([]Action{released}, v.tellSource()...)
 	}
 	acts := []Action{{Do: Decide, Role: migration.Target, Verdict: migration.Commit, Epoch: m.Epoch + 1}}
-	if v.Target.Trouble != nil {
-		acts = append(acts, v.tellSource()...)
-		acts = append(acts, v.note("%s has not answered since COMMIT and may run %s: the source stays held until it is known", m.Target, m.Workload)...)
+	if !v.Target.Known { // a new leader: a target that cannot release says only in its state whether the tree ever ran there
+		acts = append(acts, Action{Do: Look, Role: migration.Target})
 	}
-	return acts
+	if v.Target.Trouble == nil {
+		return acts
+	}
+	acts = append(acts, v.tellSource()...)
+	if v.Target.Lost.IsZero() {
+		return append(acts, v.waitingFor(v.Target)...)
+	}
+	return append(acts, v.note("%s has not answered since COMMIT and may run %s: the source stays held until it is known", m.Target, m.Workload)...)
 }
 
 // tellSource lets the source know of COMMIT, if it does not.

@@ -78,6 +78,7 @@ func lost(d time.Duration) func(s *Side) {
 }
 func targetIs(f func(*Side)) func(*View) { return func(v *View) { f(&v.Target) } }
 func absent(s *Side)                     { s.fail(errs.New(errs.NotFound, "no such session"), t0) }
+func cannot(s *Side)                     { s.fail(errs.New(errs.Failed, "criu died"), t0) }
 func refused(s *Side)                    { s.Refused = errs.New(errs.Refused, "no room").WithNext("make some") }
 func seen(d time.Duration) func(s *Side) { return func(s *Side) { s.Seen = t0.Add(d) } }
 
@@ -158,6 +159,9 @@ func TestNext(t *testing.T) {
 		{"COMMIT goes to the target alone at first", view(migration.Committed, source(frozen), target(held)), "target commit e8"},
 		{"a target that does not answer: the source learns too", view(migration.Committed, source(frozen), target(held), targetIs(lost(0))),
 			"target commit e8; source commit e8; note b has not answered since COMMIT and may run w: the source stays held until it is known"},
+		{"a new leader delivers COMMIT, and asks how the target stands", view(migration.Committed), "target commit e8; look target"},
+		{"a target that will not release it", view(migration.Committed, source(frozen), targetIs(cannot)),
+			"target commit e8; look target; source commit e8; note waiting for host b: criu died"},
 		{"the target runs", view(migration.Committed, source(frozen), target(released)), "record released; source commit e8"},
 		{"a new leader first asks since when the tree is frozen", view(migration.Committed, target(released)), "look source"},
 		{"the target never ran it", view(migration.Committed, source(frozen), target(failed, neverRan)), "record reclaim (the tree never ran on b: criu died)"},
@@ -170,6 +174,8 @@ func TestNext(t *testing.T) {
 		{"it ends by itself", view(migration.Released, source(frozen, told(migration.Commit)), target(released, exited)), ""},
 		{"probation ends but nobody has looked since", view(migration.Released, after(3*time.Second), source(frozen, told(migration.Commit)), target(released), targetIs(seen(time.Second))),
 			"look target; look target"},
+		{"probation ends and the target answers, but not how it stands", view(migration.Released, after(3*time.Second), source(frozen, told(migration.Commit)), target(released), targetIs(seen(time.Second)),
+			func(v *View) { v.Target.fail(errs.New(errs.Failed, "broken"), v.Now) }), "look target; look target"},
 		{"probation ends and the target is silent", view(migration.Released, after(9*time.Second), source(frozen, told(migration.Commit)), target(released), targetIs(lost(time.Second))),
 			"look target; note b does not answer: the source stays held until w is known to live there"},
 		{"the target has forgotten the migration", view(migration.Released, after(3*time.Second), source(frozen, told(migration.Commit)), target(released), targetIs(absent), targetIs(seen(3*time.Second))),

@@ -82,8 +82,8 @@ func (s *Side) fail(err error, now time.Time) {
 		}
 	case errs.NotFound:
 		s.Lost, s.Absent, s.Seen = time.Time{}, true, now
-	default:
-		s.Lost, s.Seen = time.Time{}, now
+	default: // it answers, but of its session it has said nothing
+		s.Lost = time.Time{}
 	}
 }
 
