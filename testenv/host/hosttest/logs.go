@@ -12,8 +12,15 @@ import (
 	"drover/testenv/host"
 )
 
-// tail is how much of the end of each log is told, in bytes: about a hundred lines.
-const tail = 16 << 10
+// told are the folders with a host's logs, and how much of the end of each log is told, in bytes: of a daemon some hundred lines,
+// of CRIU's wordy ones the last few.
+var told = []struct {
+	top  string
+	tail int64
+}{
+	{"/var/log", 64 << 10},
+	{"/run/drover", 4 << 10},
+}
 
 // TellIfFailed has the test, if it fails, print the end of every log on the bed's hosts before they go: of daemons, keepers and
 // CRIU. Call it when the test has seen to the bed's end, before it adds clean-up of its own.
@@ -33,10 +40,10 @@ func logs(bed *host.Bed) string {
 			fmt.Fprintf(&b, "--- %s is down\n", h.Name)
 			continue
 		}
-		for _, top := range []string{"/var/log", "/run/drover"} {
-			for _, file := range logsBelow(h.Path(top)) {
-				inside := filepath.Join(top, strings.TrimPrefix(file, h.Path(top)))
-				fmt.Fprintf(&b, "--- %s:%s\n%s\n", h.Name, inside, endOf(file))
+		for _, f := range told {
+			for _, file := range logsBelow(h.Path(f.top)) {
+				inside := filepath.Join(f.top, strings.TrimPrefix(file, h.Path(f.top)))
+				fmt.Fprintf(&b, "--- %s:%s\n%s\n", h.Name, inside, endOf(file, f.tail))
 			}
 		}
 	}
@@ -57,8 +64,8 @@ func logsBelow(top string) (files []string) {
 	return files
 }
 
-// endOf is the end of a file, in whole lines.
-func endOf(path string) string {
+// endOf is the end of a file, at most tail bytes, in whole lines.
+func endOf(path string, tail int64) string {
 	f, err := os.Open(path)
 	if err != nil {
 		return err.Error()
@@ -71,7 +78,7 @@ func endOf(path string) string {
 	if err != nil {
 		return err.Error()
 	}
-	if _, whole, ok := strings.Cut(string(text), "\n"); ok && len(text) == tail {
+	if _, whole, ok := strings.Cut(string(text), "\n"); ok && int64(len(text)) == tail {
 		return "…\n" + strings.TrimSpace(whole)
 	}
 	return strings.TrimSpace(string(text))
