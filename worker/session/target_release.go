@@ -6,6 +6,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"drover/engine"
 	"drover/internal/errs"
 	"drover/internal/migration"
@@ -22,6 +24,9 @@ func (t *target) released(ctx context.Context) error {
 	t.mu.Unlock()
 	switch {
 	case failed != nil:
+		if !gone { // it could not be removed when it failed
+			t.makeDead(ctx)
+		}
 		return errs.New(errs.KindOf(failed), "the tree cannot be released: %w", failed)
 	case gone || t.hold == nil:
 		return errs.New(errs.Failed, "the tree is not held here any more: %w", engine.ErrLost)
@@ -32,8 +37,9 @@ func (t *target) released(ctx context.Context) error {
 	if _, err := t.hold.Commit(ctx); err != nil {
 		if errors.Is(err, engine.ErrLost) {
 			t.mu.Lock()
-			t.ran = false
+			t.failed = err
 			t.mu.Unlock()
+			t.makeDead(ctx)
 		}
 		t.change(err.Error(), func(st *workerapi.SessionState) { failure(st, err) })
 		return errs.New(errs.KindOf(err), "release the tree: %w", err)
@@ -55,6 +61,17 @@ func (t *target) released(ctx context.Context) error {
 	})
 	go t.probation(t.host.ctx)
 	return nil
+}
+
+// makeDead removes a tree that cannot be released, so that the source, which is still held, can be brought back. One whose engine
+// was lost just when it was released may have run or may not: nobody can say.
+func (t *target) makeDead(ctx context.Context) {
+	t.swept(ctx)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.gone && t.ran {
+		t.exit = int(unix.SIGKILL)
+	}
 }
 
 // probation looks at a released tree until its migration has ended. If its root dies, whatever is left of it is killed at
