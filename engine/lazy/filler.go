@@ -130,7 +130,10 @@ func (f *Filler) arrived(ctx context.Context) ([]*space, error) {
 
 // state lists what there is to fill and says what has not come. The caller holds mu.
 func (f *Filler) state() (spaces []*space, missing string, err error, come chan struct{}) {
-	if f.err != nil || f.spaces == nil {
+	switch {
+	case f.filled:
+		return nil, "", errs.New(errs.Conflict, "it has been filled"), f.come
+	case f.err != nil || f.spaces == nil:
 		return nil, "the engine", f.err, f.come
 	}
 	for _, s := range f.spaces {
