@@ -1,0 +1,118 @@
+package programs
+
+import (
+	"strings"
+	"testing"
+
+	"drover/internal/errs"
+	"drover/internal/workload"
+	"drover/testenv/host/hosttest"
+)
+
+// TestACopyThatIsLeftFenced moves a tree that serves at an address of its own, leaves its source stopped, and tries what an
+// operator may do about that: it can be gone back to only when the other one has ended, and it can be removed without a trace.
+func TestACopyThatIsLeftFenced(t *testing.T) {
+	s := newStage(t, "counter", "httpd")
+	s.remember(t)
+	for _, c := range []struct {
+		name string
+		test func(*testing.T, *stage)
+	}{
+		{"it is continued only by force and once the owner's has ended", goBackToCopy},
+		{"it is removed and the workload lives on", removeCopy},
+		{"it is removed with the workload", removeAll},
+		{"its owner's host is gone for good", goBackFromDeadHost},
+	} {
+		if !t.Run(c.name, func(t *testing.T) { c.test(t, s) }) {
+			return
+		}
+	}
+}
+
+// serveAndLeave has httpd serve on beta, with its copy left on alpha.
+func serveAndLeave(t *testing.T, s *stage) {
+	t.Helper()
+	s.do(t, "run", "web", "--host", "alpha", "--address", "10.77.0.60/24", "--env", "GODEBUG=multipathtcp=0", "--", "httpd", "-listen", "10.77.0.60:8080")
+	s.dial(t, "10.77.0.60:8080")
+	s.move(t, "web", "beta", "--source-final-state", "stopped")
+	hosttest.Eventually(t, "the copy is shown", func() bool {
+		w := s.workload(t, "web")
+		return len(w.Copies) == 1 && w.Copies[0].Host == "alpha" && w.Copies[0].State == workload.Fenced
+	})
+	s.serves(t, "beta")
+}
+
+// serves fails unless the web workload is that host's, answers there, and stands still anywhere else.
+func (s *stage) serves(t *testing.T, owner string) {
+	t.Helper()
+	if w := s.awaitState(t, "web", workload.Running); w.Owner != owner {
+		t.Errorf("it is on %s, not on %s", w.Owner, owner)
+	}
+	s.dial(t, "10.77.0.60:8080")
+	for _, m := range s.Workers {
+		for process, state := range s.states(t, m, "httpd") {
+			if (state == "T") == (m.Name == owner) {
+				t.Errorf("on %s %s is in state %s; the owner is %s", m.Name, process, state, owner)
+			}
+		}
+	}
+}
+
+func goBackToCopy(t *testing.T, s *stage) {
+	serveAndLeave(t, s)
+	s.refuses(t, errs.Refused, []string{"web", "alpha", "beta"}, "continue", "web", "--host", "alpha")
+	s.refuses(t, errs.Refused, []string{"web", "running", "beta"}, "continue", "web", "--host", "alpha", "--force")
+	s.refuses(t, errs.Refused, []string{"web", "running", "beta"}, "continue", "web", "--host", "alpha", "--force", "--off", "beta")
+	s.refuses(t, errs.NotFound, []string{"omega"}, "continue", "web", "--host", "omega", "--force")
+	s.serves(t, "beta")
+
+	s.do(t, "stop", "web")
+	s.refuses(t, errs.Refused, []string{"web", "alpha"}, "continue", "web", "--host", "alpha")
+	for range 2 { // the second changes nothing
+		s.do(t, "continue", "web", "--host", "alpha", "--force")
+		s.serves(t, "alpha")
+	}
+	s.do(t, "rm", "web", "--host", "beta") // what has ended there
+	s.do(t, "rm", "--force", "web")
+	s.nothingLeft(t)
+}
+
+func removeCopy(t *testing.T, s *stage) {
+	serveAndLeave(t, s)
+	s.refuses(t, errs.Conflict, []string{"web", "alpha", "fenced"}, "rm", "web")
+	s.do(t, "rm", "web", "--host", "alpha")
+	s.refuses(t, errs.NotFound, []string{"web", "alpha"}, "rm", "web", "--host", "alpha")
+	s.serves(t, "beta")
+	if left := s.states(t, s.alpha, "httpd"); len(left) != 0 {
+		t.Errorf("alpha still has %v", left)
+	}
+	s.move(t, "web", "alpha") // nothing is in its way there
+	s.serves(t, "alpha")
+	s.do(t, "rm", "--force", "web")
+	s.nothingLeft(t)
+}
+
+func removeAll(t *testing.T, s *stage) {
+	serveAndLeave(t, s)
+	s.do(t, "stop", "web")
+	s.refuses(t, errs.Conflict, []string{"web", "alpha"}, "rm", "web", "--host", "alpha") // it may be the last one
+	s.do(t, "rm", "--force", "web")
+	s.nothingLeft(t)
+}
+
+// goBackFromDeadHost ends beta as a power cut does.
+func goBackFromDeadHost(t *testing.T, s *stage) {
+	serveAndLeave(t, s)
+	if err := s.beta.Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	hosttest.Eventually(t, "beta is silent", func() bool { return strings.Contains(s.do(t, "hosts"), "silent") })
+	s.refuses(t, errs.Refused, []string{"web", "beta"}, "continue", "web", "--host", "alpha", "--force")
+	s.refuses(t, errs.Refused, []string{"web", "beta"}, "continue", "web", "--host", "alpha", "--force", "--off", "alpha")
+	s.do(t, "continue", "web", "--host", "alpha", "--force", "--off", "beta")
+	if w := s.awaitState(t, "web", workload.Running); w.Owner != "alpha" {
+		t.Errorf("it is on %s", w.Owner)
+	}
+	s.dial(t, "10.77.0.60:8080")
+	s.do(t, "rm", "--force", "web")
+}
