@@ -45,8 +45,19 @@ func (c *Coordinator) Remove(ctx context.Context, name string, o api.RemoveOptio
 func (c *Coordinator) removeCopies(ctx context.Context, l *lead, w record.Workload, force bool) error {
 	copies := l.presence.copies(w.Name, w.Owner)
 	for _, left := range copies {
-		if ended := left.State == workload.Exited || left.State == workload.Lost; !ended && !force {
-			return errs.New(errs.Conflict, "host %s still has a copy of %s, %s", left.Host, w.Name, left.State).
+		if force || ended(left.State) {
+			continue
+		}
+		state, err := left.State, error(nil)
+		if !l.presence.silent(left.Host, time.Now()) { // what it said last may be from before the end of a migration
+			state, err = c.stateOn(ctx, left.Host, w.Name)
+		}
+		switch {
+		case errs.KindOf(err) == errs.NotFound || err == nil && ended(state):
+		case err != nil:
+			return err
+		default:
+			return errs.New(errs.Conflict, "host %s still has a copy of %s, %s", left.Host, w.Name, state).
 				WithNext("drover rm %s --host %s, or drover rm --force %s to be rid of all", w.Name, left.Host, w.Name)
 		}
 	}
@@ -61,6 +72,8 @@ func (c *Coordinator) removeCopies(ctx context.Context, l *lead, w record.Worklo
 	}
 	return nil
 }
+
+func ended(s workload.State) bool { return s == workload.Exited || s == workload.Lost }
 
 // removeCopy has a host that does not own a workload forget what it has of it. While the workload lives elsewhere a fenced copy is
 // of no more use than for looking at; otherwise it may be the last that there is, and goes only by force.
@@ -83,7 +96,7 @@ func (c *Coordinator) removeCopy(ctx context.Context, l *lead, name string, o ap
 		return err
 	}
 	state, err := c.stateOn(ctx, o.Host, name)
-	switch lives := state != workload.Exited && state != workload.Lost; {
+	switch lives := !ended(state); {
 	case err != nil:
 		return err
 	case lives && !o.Force && state != workload.Fenced:
@@ -192,7 +205,7 @@ func (c *Coordinator) ended(ctx context.Context, l *lead, w record.Workload, o a
 		state, err = c.stateOn(ctx, w.Owner, w.Name)
 	}
 	switch {
-	case err == nil && (state == workload.Exited || state == workload.Lost):
+	case err == nil && ended(state):
 	case err == nil:
 		return errs.New(errs.Refused, "%s is %s on %s, its owner: to continue the copy on %s too would make two", w.Name, state, w.Owner, o.Host).
 			WithNext("drover stop %s, then try again", w.Name)

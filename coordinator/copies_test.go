@@ -114,6 +114,19 @@ func TestACopyIsRemovedFromItsHostAndTheWorkloadLivesOn(t *testing.T) {
 	})
 }
 
+func TestACopyThatItsHostHasNoMoreIsInNobodysWay(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, c *cluster) {
+		alpha, beta := c.leaveCopy()
+		c.world.mu.Lock()
+		delete(alpha.trees, "redis") // the leader has yet to hear of it
+		c.world.mu.Unlock()
+		must(c.any().Stop(t.Context(), "redis", 0, 0))(t)
+		if err := c.any().Remove(t.Context(), "redis", api.RemoveOptions{}); err != nil || len(beta.trees) != 0 {
+			t.Errorf("it is in the way: %v", err)
+		}
+	})
+}
+
 func TestTheLastCopyIsRemovedOnlyByForce(t *testing.T) {
 	inBubble(t, 1, func(t *testing.T, c *cluster) {
 		alpha, beta := c.leaveCopy()
