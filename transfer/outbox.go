@@ -47,21 +47,27 @@ func (o *outbox) wake() {
 	o.changed = make(chan struct{})
 }
 
-// wait waits until ok, called with o.mu held, says so.
+// wait waits until ok, called with o.mu held, says so. What came before the end counts: a target that has said that all is
+// staged hangs up at once.
 func (o *outbox) wait(ctx context.Context, over <-chan struct{}, ok func() bool) error {
+	var end error
 	for {
 		o.mu.Lock()
-		done, changed := ok(), o.changed
+		changed := o.changed
+		done := ok()
 		o.mu.Unlock()
 		if done {
 			return nil
 		}
+		if end != nil {
+			return end
+		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return ctx.Err()
+			end = ctx.Err()
 		case <-over:
-			return ErrClosed
+			end = ErrClosed
 		}
 	}
 }
