@@ -49,13 +49,6 @@ func newApplier(t Target) *applier {
 	return &applier{target: t, sum: newManifest(), opened: map[Space]bool{}}
 }
 
-// putAt takes apart the first page of PUT.
-func putAt(b []byte) (slot uint32, sum Digest, page []byte) {
-	slot = binary.LittleEndian.Uint32(b)
-	copy(sum[:], b[4:])
-	return slot, sum, b[4+len(sum) : putEntry]
-}
-
 func (a *applier) hello(h hello) error {
 	if h.Version != version {
 		return errs.New(errs.Refused, "the source speaks version %d, this host %d: %w", h.Version, version, ErrVersion).
@@ -115,10 +108,30 @@ func (a *applier) frame(f *received) (answer bool, err error) {
 }
 
 func (a *applier) put(b []byte) error {
-	for ; len(b) > 0; b = b[putEntry:] {
-		if err := a.store.put(putAt(b)); err != nil {
+	for len(b) > 0 {
+		var p put
+		p, b, _ = nextPut(b) // checkPages has looked
+		if p.whole() {
+			if err := a.store.put(p.slot, p.sum, p.pieces); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := a.patch(p); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// patch writes a page and only then can check its digest: that depends on base's content as of this place in the stream.
+// A page that is not the source's ends the stream, so nobody gets to see it.
+func (a *applier) patch(p put) error {
+	if err := a.store.patch(p.slot, p.base, p.sum, p.mask, p.pieces); err != nil {
+		return err
+	}
+	if a.digest.of(a.store.page(p.slot)) != p.sum {
+		return errs.New(errs.Failed, "the page for slot %d, made from slot %d, has another digest: %w", p.slot, p.base, ErrCorrupt)
 	}
 	return nil
 }

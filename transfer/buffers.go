@@ -3,7 +3,7 @@ package transfer
 import "sync"
 
 // bufferSize is the room for the largest frame.
-const bufferSize = headSize + MaxRun*putEntry
+const bufferSize = headSize + MaxRun*putMost
 
 // smallFrame is up to which size a buffer is not worth keeping.
 const smallFrame = 32 << 10

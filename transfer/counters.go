@@ -13,14 +13,19 @@ type counters struct {
 	began time.Time
 }
 
-func (c *counters) pages(offered, sent, zero, used uint64) {
+// pageCount is what became of one call's pages.
+type pageCount struct{ offered, sent, zero, patched, saved uint64 }
+
+func (c *counters) pages(n pageCount, used uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.start()
-	c.now.PagesOffered += offered
-	c.now.PagesSent += sent
-	c.now.PagesZero += zero
-	c.now.PagesKnown += offered - sent - zero
+	c.now.PagesOffered += n.offered
+	c.now.PagesSent += n.sent
+	c.now.PagesPatched += n.patched
+	c.now.BytesSaved += n.saved
+	c.now.PagesZero += n.zero
+	c.now.PagesKnown += n.offered - n.sent - n.zero
 	c.now.SlotsUsed = used
 }
 
@@ -53,6 +58,8 @@ func (c *counters) report(round int, wire uint64) RoundReport {
 		Round:        round,
 		PagesOffered: c.now.PagesOffered - c.last.PagesOffered,
 		PagesSent:    c.now.PagesSent - c.last.PagesSent,
+		PagesPatched: c.now.PagesPatched - c.last.PagesPatched,
+		BytesSaved:   c.now.BytesSaved - c.last.BytesSaved,
 		PagesKnown:   c.now.PagesKnown - c.last.PagesKnown,
 		PagesZero:    c.now.PagesZero - c.last.PagesZero,
 		FileBytes:    c.now.FileBytes - c.last.FileBytes,

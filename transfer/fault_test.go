@@ -1,6 +1,7 @@
 package transfer_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -15,14 +16,21 @@ import (
 // script is a whole small migration: two rounds, files, a final pass, with every kind of frame. It stops at the first error.
 func script(ctx context.Context, s *transfer.Sender) error {
 	old, hot := pages(300, 1), pages(5, 2)
+	warm := bytes.Clone(old[100*page : 110*page]) // changed a little
+	for i := 0; i < len(warm); i += page {
+		warm[i+700]++
+	}
 	steps := []func() error{
 		func() error { return s.Offer(procA, 0, old[:256*page]) },
 		func() error { return s.Offer(procA, 256*page, old[256*page:]) },
 		func() error { _, err := s.EndRound(ctx); return err },
 		func() error { return s.File("volume", []byte("{}"), 4, strings.NewReader("data")) },
 		func() error { return s.Offer(procA, 0, hot) },
+		func() error { return s.Offer(procA, 100*page, warm[:5*page]) },
 		func() error { _, err := s.EndRound(ctx); return err },
-		func() error { return s.MapHole(procA, 0, 1, 300) },
+		func() error { return s.MapHole(procA, 0, 1, 100) },
+		func() error { return s.Map(procA, 100*page, 1, warm) },
+		func() error { return s.MapHole(procA, 110*page, 1, 190) },
 		func() error { return s.Map(procB, 0, 1, pages(3, 3)) },
 		func() error { return s.Map(procB, 1<<20, 1, make([]byte, 3*page)) },
 		func() error { return s.MapAbsent(procB, 1<<30, 2, 7) },
@@ -43,6 +51,9 @@ func arrived(t testing.TB, m *transfertest.Memory) {
 	s := &stream{t: t, target: m}
 	want := pages(300, 1)
 	copy(want, pages(5, 2))
+	for i := 100 * page; i < 110*page; i += page {
+		want[i+700]++
+	}
 	s.holds(procA, 0, want)
 	s.holds(procB, 0, pages(3, 3))
 	s.holds(procB, 1<<20, make([]byte, 3*page))

@@ -38,8 +38,11 @@ type FrameRow struct {
 }
 
 const (
-	// putEntry is one page in PUT: slot u32, digest [16], page.
-	putEntry = 4 + len(Digest{}) + PageSize
+	// putHead is what stands before the pieces of a page in PUT; putMost is the longest entry, a whole page.
+	putHead = 4 + 4 + len(Digest{}) + 1
+	putMost = putHead + PageSize
+	// allPieces is the mask of a whole page.
+	allPieces = 1<<pagePieces - 1
 	// dataMax is how much of a file one frame carries.
 	dataMax = 512 << 10
 	// mapMax bounds a MAP frame. The longest entry, 256 runs of one page, takes less than entryMax.
@@ -53,7 +56,7 @@ const (
 // here, or comes from the wrong side, ends the stream.
 var Frames = []FrameRow{
 	{fHello, "HELLO", false, 4 << 10, "JSON: version, migration, epoch, resume", "first on every connection; STATE or FAIL answers"},
-	{fPut, "PUT", false, MaxRun * putEntry, "1 to 256 × (slot u32, digest [16], page)", "write pages to slots; the target computes each digest itself"},
+	{fPut, "PUT", false, MaxRun * putMost, "1 or more × (slot u32, base u32, digest [16], mask u8, pieces of 512 bytes)", "write pages to slots, in this order: base's content with the pieces that mask names replaced, or with mask 255 and base 0 a whole page; the target computes each digest itself"},
 	{fRound, "ROUND", false, 4, "round u32", "a round ends; STATE answers"},
 	{fSpace, "SPACE", false, 9, "kind u8, id u64", "final pass: begin a space; ends the one before"},
 	{fMap, "MAP", false, mapMax, "entries: address uv, flags uv, pages uv, then runs: (length<<2 | sort) uv, for sort 0 also first slot less the last run's end, zv", "final pass: pages of the space, addresses ascending; sort 0 is slots, 1 zero pages, 2 no content"},

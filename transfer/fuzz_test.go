@@ -31,19 +31,21 @@ func FuzzReadFrame(f *testing.F) {
 
 // FuzzReceive: whatever frames come, with checksums that are right, the target fails in order and leaves nothing open.
 func FuzzReceive(f *testing.F) {
-	page := make([]byte, putEntry)
-	page[0] = 1
+	first, second := make([]byte, PageSize), make([]byte, PageSize)
+	second[pieceSize] = 1
 	d, err := newDigester(make([]byte, keySize))
 	if err != nil {
 		f.Fatal(err)
 	}
-	sum := d.of(page[putEntry-PageSize:])
-	copy(page[4:], sum[:])
+	page := appendPut(nil, put{slot: 1, sum: d.of(first), mask: allPieces}, first)
+	patch := appendPut(nil, put{slot: 2, base: 1, sum: d.of(second), mask: 1 << 1}, second)
+	f.Add(byte(fPut), page, byte(fPut), patch, byte(fSpace), make([]byte, 9), byte(fMap), []byte{0, 1, 1, 1 << 2, 4})
+	f.Add(byte(fPut), append(page, patch...), byte(fPut), patch[:putHead], byte(fPut), patch[:putHead+100], byte(fRound), []byte{1, 0, 0, 0})
 	f.Add(byte(fPut), page, byte(fRound), []byte{1, 0, 0, 0}, byte(fSpace), make([]byte, 9), byte(fMap), []byte{0, 1, 1, 1 << 2, 2})
 	f.Add(byte(fFile), []byte("\x01kmeta"), byte(fData), []byte("x"), byte(fClose), make([]byte, 40), byte(fEnd), make([]byte, 32))
 	f.Fuzz(func(t *testing.T, k1 byte, b1 []byte, k2 byte, b2 []byte, k3 byte, b3 []byte, k4 byte, b4 []byte) {
 		var in bytes.Buffer
-		in.Write(plainFrame(fHello, []byte(`{"version":2,"key":"AAAAAAAAAAAAAAAAAAAAAA=="}`)))
+		in.Write(zeroKey)
 		for _, x := range []struct {
 			kind byte
 			body []byte

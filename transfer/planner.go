@@ -3,6 +3,7 @@ package transfer
 import (
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 
 	"drover/internal/errs"
 )
@@ -11,11 +12,12 @@ import (
 type planner struct {
 	limit  uint32
 	table  *pageTable
+	pieces *pieceSums
 	sum    *manifest
 	root   [32]byte // once the end is planned
 	count  *counters
 	emit   func(*outFrame) error
-	put    []byte // PUT being filled, nil if none
+	puts   []byte // PUT being filled, nil if none
 	maps   []byte // MAP being filled, nil if none
 	last   uint32 // for appendEntry, within maps
 	space  Space
@@ -26,8 +28,15 @@ type planner struct {
 	sums   [MaxRun]Digest
 }
 
-func newPlanner(limit uint32, count *counters, emit func(*outFrame) error) *planner {
-	return &planner{limit: limit, table: newPageTable(limit), sum: newManifest(), count: count, emit: emit, mapped: map[Space]bool{}}
+// newPlanner makes a planner, whose pieces must be closed.
+func newPlanner(limit uint32, count *counters, emit func(*outFrame) error) (*planner, error) {
+	pieces, err := newPieceSums(limit)
+	if err != nil {
+		return nil, errs.New(errs.Failed, "reserve hashes of %d pages: %w", limit, err)
+	}
+	return &planner{
+		limit: limit, table: newPageTable(limit), pieces: pieces, sum: newManifest(), count: count, emit: emit, mapped: map[Space]bool{},
+	}, nil
 }
 
 // block plans a block's calls in their order.
@@ -86,40 +95,51 @@ func (p *planner) item(i item, data []byte, sums []Digest) error {
 
 // hold notes the pages' content in the table, plans to send what is new, and leaves the pages' slots in p.slots.
 func (p *planner) hold(i item, data []byte, sums []Digest) error {
-	var sent, zero uint64
-	for n, sum := range sums {
-		slot, put, err := p.table.hold(i.space, i.addr+uint64(n)*PageSize, sum)
+	n := pageCount{offered: uint64(len(sums))}
+	for at, sum := range sums {
+		h, err := p.table.hold(i.space, i.addr+uint64(at)*PageSize, sum)
 		if err != nil {
 			return errs.New(errs.Refused, "page %#x of space %s: %w (%d pages)", i.addr, i.space, err, p.limit).
 				WithNext("free memory on the target, or choose another one")
 		}
-		p.slots[n] = slot
-		if slot == 0 {
-			zero++
+		p.slots[at] = h.slot
+		if h.slot == 0 {
+			n.zero++
 		}
-		if !put {
+		if !h.put {
 			continue
 		}
-		sent++
-		if err := p.send(slot, sum, data[n*PageSize:(n+1)*PageSize]); err != nil {
+		n.sent++
+		left, err := p.send(h, sum, data[at*PageSize:(at+1)*PageSize])
+		if err != nil {
 			return err
 		}
+		if left > 0 {
+			n.patched++
+			n.saved += uint64(left)
+		}
 	}
-	p.count.pages(uint64(len(sums)), sent, zero, uint64(p.table.next-1))
+	p.count.pages(n, uint64(p.table.next-1))
 	return nil
 }
 
-func (p *planner) send(slot uint32, sum Digest, page []byte) error {
-	if p.put == nil {
-		p.put = newBuffer()
+// send plans a page, as a patch if enough of it stands in another slot, and says how many bytes were left out.
+func (p *planner) send(h holding, sum Digest, page []byte) (left int, err error) {
+	e := put{slot: h.slot, sum: sum, mask: p.pieces.note(h.slot, h.base, page)}
+	// A page that differs in no piece has one whose hash is as before, although its content is not.
+	if n := bits.OnesCount8(e.mask); h.had && n > 0 && n <= patchMost {
+		e.base, left = h.base, PageSize-n*pieceSize
+	} else {
+		e.mask = allPieces
 	}
-	p.put = binary.LittleEndian.AppendUint32(p.put, slot)
-	p.put = append(p.put, sum[:]...)
-	p.put = append(p.put, page...)
-	if len(p.put)+putEntry > bufferSize {
-		return p.flushPut()
+	if p.puts == nil {
+		p.puts = newBuffer()
 	}
-	return nil
+	p.puts = appendPut(p.puts, e, page)
+	if len(p.puts)+putMost > bufferSize {
+		return left, p.flushPuts()
+	}
+	return left, nil
 }
 
 // hole plans pages as they were last offered.
@@ -177,18 +197,18 @@ func (p *planner) small(t FrameType, payload []byte) error {
 	return p.emit(&outFrame{kind: t, sealed: plainFrame(t, payload)})
 }
 
-func (p *planner) flushPut() error {
-	if p.put == nil {
+func (p *planner) flushPuts() error {
+	if p.puts == nil {
 		return nil
 	}
-	buf := p.put
-	p.put = nil
+	buf := p.puts
+	p.puts = nil
 	return p.emit(&outFrame{kind: fPut, buf: buf})
 }
 
 // flush emits the frames being filled: first the pages, then the entries that name them.
 func (p *planner) flush() error {
-	if err := p.flushPut(); err != nil || p.maps == nil {
+	if err := p.flushPuts(); err != nil || p.maps == nil {
 		return err
 	}
 	buf := p.maps

@@ -145,7 +145,7 @@ func (r *Receiver) apply(ctx context.Context, rw io.Writer, frames *stage[*recei
 	return tell(rw, err)
 }
 
-// prepare is what can be done with a frame out of order: unpack it and check its pages' digests.
+// prepare is what can be done with a frame out of order: unpack it and check the digests of whole pages.
 func (f *received) prepare(u *unpacker, d *digester) {
 	if f.err != nil {
 		return
@@ -164,14 +164,19 @@ func (f *received) release() {
 	f.payload = nil
 }
 
+// checkPages checks the form of PUT and the digests of whole pages; those of patched ones depend on what was applied before.
 func checkPages(d *digester, payload []byte) error {
-	if len(payload) == 0 || len(payload)%putEntry != 0 {
-		return protocol("PUT of %d bytes", len(payload))
+	if len(payload) == 0 {
+		return protocol("PUT of nothing")
 	}
-	for ; len(payload) > 0; payload = payload[putEntry:] {
-		slot, sum, page := putAt(payload)
-		if d.of(page) != sum {
-			return errs.New(errs.Failed, "the page for slot %d has another digest: %w", slot, ErrCorrupt)
+	for len(payload) > 0 {
+		var p put
+		var err error
+		if p, payload, err = nextPut(payload); err != nil {
+			return err
+		}
+		if p.whole() && d.of(p.pieces) != p.sum {
+			return errs.New(errs.Failed, "the page for slot %d has another digest: %w", p.slot, ErrCorrupt)
 		}
 	}
 	return nil

@@ -51,6 +51,7 @@ type Sender struct {
 	hashing *stage[*block]
 	packing *stage[*outFrame]
 	plan    *planner
+	release func() error // of the planner's memory, once
 	out     *outbox
 	codec   *chooser
 	digest  *digester
@@ -67,6 +68,8 @@ type RoundReport struct {
 	Round        int
 	PagesOffered uint64
 	PagesSent    uint64 // content the target lacked
+	PagesPatched uint64 // of those: sent as what differs from the page that the address held before
+	BytesSaved   uint64 // of patched pages: left out, before compression
 	PagesKnown   uint64 // content it had
 	PagesZero    uint64
 	FileBytes    uint64
@@ -79,6 +82,8 @@ type Progress struct {
 	Rounds       int
 	PagesOffered uint64 // over all rounds
 	PagesSent    uint64
+	PagesPatched uint64 // of PagesSent, as in RoundReport
+	BytesSaved   uint64
 	PagesKnown   uint64
 	PagesZero    uint64
 	FileBytes    uint64
@@ -120,10 +125,15 @@ func NewSender(ctx context.Context, rw io.ReadWriteCloser, config SenderConfig) 
 	if config.Slots > 0 {
 		granted = min(granted, config.Slots)
 	}
+	if s.plan, err = newPlanner(granted, &s.count, func(f *outFrame) error { return s.packing.put(s.ctx, f) }); err != nil {
+		rw.Close()
+		s.fail(err)
+		return nil, err
+	}
+	s.release = sync.OnceValue(s.plan.pieces.close)
 	for range blocks {
 		s.free <- newBlock()
 	}
-	s.plan = newPlanner(granted, &s.count, func(f *outFrame) error { return s.packing.put(s.ctx, f) })
 	s.start(rw)
 	return s, nil
 }
@@ -268,11 +278,11 @@ func (s *Sender) Progress() Progress {
 	return p
 }
 
-// Close ends the stream, whatever its state, and returns when nothing of it is left.
+// Close ends the stream, whatever its state, and returns when nothing of it is left. It may be called again.
 func (s *Sender) Close() error {
 	s.fail(ErrClosed)
 	s.all.Wait()
-	return nil
+	return s.release()
 }
 
 // await waits for the target's word.

@@ -7,7 +7,7 @@ import (
 	"drover/internal/errs"
 )
 
-const version = 2
+const version = 3
 
 // hello opens a connection.
 type hello struct {

@@ -27,23 +27,66 @@ const (
 
 // NewStore reserves addresses, not memory, for slots 1 to slots.
 func NewStore(slots uint32) (*Store, error) {
-	// Without MAP_NORESERVE the kernel would count the whole limit as promised.
-	pages, err := unix.Mmap(-1, 0, (int(slots)+1)*PageSize, unix.PROT_READ|unix.PROT_WRITE,
-		unix.MAP_ANONYMOUS|unix.MAP_PRIVATE|unix.MAP_NORESERVE)
+	pages, err := reserve((int(slots) + 1) * PageSize)
 	if err != nil {
 		return nil, errs.New(errs.Failed, "reserve a store of %d pages: %w", slots, err)
-	}
-	// The store holds a tree's memory: it has no business in a core dump.
-	if err := unix.Madvise(pages, unix.MADV_DONTDUMP); err != nil {
-		unix.Munmap(pages)
-		return nil, errs.New(errs.Failed, "keep a store of %d pages out of core dumps: %w", slots, err)
 	}
 	return &Store{slots: slots, pages: pages}, nil
 }
 
-// put writes a page whose digest the caller has computed. Slots grow one by one: a slot more than one beyond the highest
-// is refused, so that what is kept beside the pages stays in proportion to them.
+// reserve maps zeros that take memory only where they are written; unreserve gives them back.
+func reserve(size int) ([]byte, error) {
+	// Without MAP_NORESERVE the kernel would count all of it as promised.
+	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANONYMOUS|unix.MAP_PRIVATE|unix.MAP_NORESERVE)
+	if err != nil {
+		return nil, err
+	}
+	// It holds a tree's memory, or hashes of it: it has no business in a core dump.
+	if err := unix.Madvise(b, unix.MADV_DONTDUMP); err != nil {
+		unix.Munmap(b)
+		return nil, err
+	}
+	return b, nil
+}
+
+func unreserve(b []byte) error { return unix.Munmap(b) }
+
+// put writes a page whose digest the caller has computed.
 func (s *Store) put(slot uint32, sum Digest, page []byte) error {
+	if err := s.ready(slot); err != nil {
+		return err
+	}
+	s.sums[slot], s.is[slot] = sum, written
+	copy(s.page(slot), page[:PageSize])
+	return nil
+}
+
+// patch writes a page that is base's but for some pieces (see pieceSize), given in their order and named by the bits of
+// mask. The page's digest is yet to be computed from what stands in the slot then, which nothing may use before.
+func (s *Store) patch(slot, base uint32, sum Digest, mask uint8, pieces []byte) error {
+	if err := s.ready(slot); err != nil {
+		return err
+	}
+	if slot == base || !s.holds(base) {
+		return protocol("slot %d is patched from slot %d, which is itself or was never written", slot, base)
+	}
+	s.sums[slot], s.is[slot] = sum, written
+	to, from := s.page(slot), s.page(base)
+	for at := 0; at < PageSize; at += pieceSize {
+		if mask&1 == 0 {
+			copy(to[at:], from[at:at+pieceSize])
+		} else {
+			copy(to[at:], pieces[:pieceSize])
+			pieces = pieces[pieceSize:]
+		}
+		mask >>= 1
+	}
+	return nil
+}
+
+// ready makes sure that a slot may be written. Slots grow one by one: one more than one beyond the highest is refused, so
+// that what is kept beside the pages stays in proportion to them.
+func (s *Store) ready(slot uint32) error {
 	if slot == 0 || slot > s.slots || int(slot) > max(len(s.sums), 1) {
 		return errs.New(errs.Failed, "slot %d is not one of 1 to %d, or leaves a gap: %w", slot, s.slots, ErrProtocol)
 	}
@@ -54,8 +97,6 @@ func (s *Store) put(slot uint32, sum Digest, page []byte) error {
 	if s.is[slot] == mapped {
 		return protocol("slot %d is written after it was mapped", slot)
 	}
-	s.sums[slot], s.is[slot] = sum, written
-	copy(s.pages[int(slot)*PageSize:], page[:PageSize])
 	return nil
 }
 
@@ -83,6 +124,8 @@ func (s *Store) run(first uint32, n int) []byte {
 	return s.pages[int(first)*PageSize : (int(first)+n)*PageSize]
 }
 
+func (s *Store) page(slot uint32) []byte { return s.run(slot, 1) }
+
 // Used is how many slots have been written.
 func (s *Store) Used() int { return max(0, len(s.sums)-1) }
 
@@ -91,7 +134,7 @@ func (s *Store) Close() error {
 	if s.pages == nil {
 		return nil
 	}
-	err := unix.Munmap(s.pages)
+	err := unreserve(s.pages)
 	s.pages, s.sums, s.is = nil, nil, nil
 	if err != nil {
 		return errs.New(errs.Failed, "free a store: %w", err)

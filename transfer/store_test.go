@@ -3,7 +3,6 @@ package transfer
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"testing"
 )
@@ -37,14 +36,11 @@ func putFrame(t testing.TB, slot uint32, content byte) []byte {
 		t.Fatal(err)
 	}
 	page := bytes.Repeat([]byte{content}, PageSize)
-	sum := d.of(page)
-	b := binary.LittleEndian.AppendUint32(nil, slot)
-	b = append(b, sum[:]...)
-	return plainFrame(fPut, append(b, page...))
+	return plainFrame(fPut, appendPut(nil, put{slot: slot, sum: d.of(page), mask: allPieces}, page))
 }
 
 // zeroKey is HELLO of a sender with an all-zero key.
-var zeroKey = plainFrame(fHello, []byte(`{"version":2,"key":"AAAAAAAAAAAAAAAAAAAAAA=="}`))
+var zeroKey = plainFrame(fHello, []byte(`{"version":3,"key":"AAAAAAAAAAAAAAAAAAAAAA=="}`))
 
 func TestAPageHandedOverStaysUntilTheReceiverIsClosed(t *testing.T) {
 	var in bytes.Buffer

@@ -160,6 +160,98 @@ func TestWhatTheTargetHasIsNotSentAgain(t *testing.T) {
 	}
 }
 
+// scribble changes one byte of each page, at a place of its own.
+func scribble(data []byte, by byte) []byte {
+	data = bytes.Clone(data)
+	for i := 0; i < len(data); i += page {
+		data[i+(i/page*97)%page] += by
+	}
+	return data
+}
+
+func TestAPageThatHasChangedALittleGoesAsAPatch(t *testing.T) {
+	s := open(t, &transfertest.Memory{}, transfer.SenderConfig{Compression: "none"})
+	const n, most = 200, 200 * 600
+	first := pages(n, 1)
+	s.must(s.Offer(procA, 0, first))
+	whole := s.round()
+	second := scribble(first, 1)
+	s.must(s.Offer(procA, 0, second))
+	patched := s.round()
+	if whole.PagesPatched != 0 || whole.WireBytes < n*page || patched.PagesSent != n || patched.PagesPatched != n ||
+		patched.BytesSaved != n*(page-512) || patched.WireBytes > most {
+		t.Errorf("whole %+v, patched %+v", whole, patched)
+	}
+	third := scribble(second, 2)
+	s.must(s.Map(procA, 0, 0, third))
+	s.finish()
+	s.holds(procA, 0, third)
+	if final := s.FinalReport(); final.PagesPatched != n || final.WireBytes > most {
+		t.Errorf("the final pass: %+v", final)
+	}
+	if p := s.Progress(); p.PagesPatched != 2*n || p.BytesSaved != 2*n*(page-512) {
+		t.Errorf("in all: %+v", p)
+	}
+}
+
+func TestAPatchMayBuildOnAPatchOfTheSameRoundAndOnTheZeroPage(t *testing.T) {
+	s := open(t, &transfertest.Memory{Lim: transfer.Limits{Slots: 60}}, transfer.SenderConfig{})
+	data := append(make([]byte, 10*page), pages(10, 1)...)
+	s.must(s.Offer(procA, 0, data))
+	for range 8 { // rounds: slots are used again
+		for range 2 {
+			data = scribble(data, 1)
+			s.must(s.Offer(procA, 0, data))
+		}
+		if r := s.round(); r.PagesPatched != 40 && r.Round > 1 {
+			t.Errorf("got %+v", r)
+		}
+	}
+	s.must(s.MapHole(procA, 0, 0, 20))
+	s.finish()
+	s.holds(procA, 0, data)
+}
+
+func TestAPageThatHasChangedAlmostEverywhereGoesWhole(t *testing.T) {
+	s := open(t, &transfertest.Memory{}, transfer.SenderConfig{Compression: "none"})
+	data := pages(2, 1)
+	s.must(s.Offer(procA, 0, data))
+	s.round()
+	for i := range 7 { // of the first page's eight pieces of 512 bytes, and 6 of the second's
+		data[i*512]++
+		if i < 6 {
+			data[page+i*512]++
+		}
+	}
+	s.must(s.Map(procA, 0, 0, data))
+	s.finish()
+	s.holds(procA, 0, data)
+	if r := s.FinalReport(); r.PagesSent != 2 || r.PagesPatched != 1 || r.BytesSaved != 2*512 {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestAPageThatOthersHoldTooIsNotChangedByAPatch(t *testing.T) {
+	s := open(t, &transfertest.Memory{}, transfer.SenderConfig{})
+	data := pages(50, 1)
+	s.must(s.Offer(procA, 0, data))
+	s.must(s.Offer(procB, 0, data)) // as after a fork
+	s.round()
+	written := scribble(data, 1)
+	s.must(s.Offer(procB, 0, written))
+	if r := s.round(); r.PagesPatched != 50 {
+		t.Errorf("got %+v", r)
+	}
+	s.must(s.MapHole(procA, 0, 0, 50))
+	s.must(s.Map(procB, 0, 0, data)) // and back again
+	s.finish()
+	s.holds(procA, 0, data)
+	s.holds(procB, 0, data)
+	if r := s.FinalReport(); r.PagesSent != 0 {
+		t.Errorf("the final pass: %+v", r)
+	}
+}
+
 func TestZeroPagesCostNothing(t *testing.T) {
 	s := open(t, &transfertest.Memory{Lim: transfer.Limits{Slots: 1}}, transfer.SenderConfig{})
 	zero := make([]byte, 256*page)

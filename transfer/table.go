@@ -63,25 +63,33 @@ func (t *pageTable) slotAt(s Space, addr uint64) (slot uint32, ok bool) {
 	return *c - 1, true
 }
 
-// hold notes that the address now holds the page with that digest and says in which slot it stands; put says that it
-// must be written there first.
-func (t *pageTable) hold(s Space, addr uint64, sum Digest) (slot uint32, put bool, err error) {
+// holding is where the page at an address stands.
+type holding struct {
+	slot uint32
+	put  bool   // it must be written there first
+	base uint32 // the slot that the address held before, whose content stays as it is until the round ends
+	had  bool   // there is a base
+}
+
+// hold notes that the address now holds the page with that digest.
+func (t *pageTable) hold(s Space, addr uint64, sum Digest) (h holding, err error) {
 	if sum != zeroDigest {
 		var ok bool
-		if slot, ok = t.slots[sum]; !ok {
-			if slot, err = t.take(); err != nil {
-				return 0, false, err
+		if h.slot, ok = t.slots[sum]; !ok {
+			if h.slot, err = t.take(); err != nil {
+				return h, err
 			}
-			t.slots[sum], t.sums[slot], put = slot, sum, true
+			t.slots[sum], t.sums[h.slot], h.put = h.slot, sum, true
 		}
-		t.uses[slot]++
+		t.uses[h.slot]++
 	}
 	c := t.cell(s, addr, true)
 	if *c != unknown {
-		t.leave(*c - 1)
+		h.base, h.had = *c-1, true
+		t.leave(h.base)
 	}
-	*c = slot + 1
-	return slot, put, nil
+	*c = h.slot + 1
+	return h, nil
 }
 
 // take finds a slot for new content.

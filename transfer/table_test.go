@@ -18,12 +18,16 @@ func TestNoSlotIsOverwrittenWhileItIsNeeded(t *testing.T) {
 		hold := func(s Space, page uint64, content uint64) uint32 {
 			var sum Digest
 			binary.LittleEndian.PutUint64(sum[:], content)
-			slot, put, err := table.hold(s, page*PageSize, sum)
+			h, err := table.hold(s, page*PageSize, sum)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if put && used[slot] {
+			slot := h.slot
+			if h.put && used[slot] {
 				t.Fatalf("slot %d is written in a round in which it was held", slot)
+			}
+			if before, had := held[s][page]; had != h.had || before != h.base {
+				t.Fatalf("page %d of %s was in slot %d, not in %d", page, s, before, h.base)
 			}
 			if held[s] == nil {
 				held[s] = map[uint64]uint32{}

@@ -73,12 +73,21 @@ const (
 	treePages  = 40
 )
 
-// content is one of few pages, so that pages repeat, move and come back; 0 is the zero page.
+// content is one of few pages, so that pages repeat, move and come back; 0 is the zero page. Some differ from each other in
+// a few bytes at one end, or from the zero page.
 func content(n int) []byte {
+	page := make([]byte, transfer.PageSize)
 	if n == 0 {
-		return make([]byte, transfer.PageSize)
+		return page
 	}
-	return bytes.Repeat([]byte(fmt.Sprintf("%07d\n", n)), transfer.PageSize/8)
+	if n%4 != 0 {
+		copy(page, bytes.Repeat([]byte(fmt.Sprintf("%07d\n", n%4)), transfer.PageSize/8))
+	}
+	if n > 4 {
+		page[n*(transfer.PageSize/16)] = byte(n)
+	}
+	page[transfer.PageSize-1] = byte(n % 3)
+	return page
 }
 
 func drawSpace(t *rapid.T) transfer.Space {
