@@ -8,13 +8,14 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
 
 	"drover/internal/errs"
 )
 
 // Fence hides one address from the network in a namespace, "" for the host's own: nothing from it or to it passes, no
 // connection is reset, no neighbour learns of it. It is one nftables transaction, idempotent, and needs no link or address to
-// be there yet.
+// be there yet. Segments of connections that exist are answered (answer.go), so that their senders try again soon.
 //
 // Loopback is hidden too: behind a fence no user code of the tree runs, and a process of the host that talks to the address
 // would otherwise get a reset from a tree that is not complete.
@@ -27,21 +28,30 @@ func Fence(ctx context.Context, nsPath string, addr netip.Addr) error {
 		if err != nil {
 			return errs.New(errs.Failed, "open nftables: %w", err)
 		}
+		limit, err := limitBefore(c, nsPath, addr)
+		if err != nil {
+			return err
+		}
 		for _, t := range fenceTables(addr) {
 			replaceTable(c, t)
 			for _, hook := range hooksOf(t.Family) {
 				chain := c.AddChain(&nftables.Chain{
 					Table: t, Name: hook.name, Type: nftables.ChainTypeFilter, Hooknum: hook.number, Priority: hook.priority,
 				})
-				for _, match := range matches(t.Family, addr) {
-					c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: append(match, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})})
+				for _, r := range rules(t.Family, hook.name, addr) {
+					r.Table, r.Chain = t, chain
+					if answers(r) {
+						r.UserData = limit.remembered()
+					}
+					c.AddRule(r)
 				}
 			}
 		}
 		if err := c.Flush(); err != nil {
 			return errs.New(errs.Failed, "fence %s in %s: %w", addr, where(nsPath), err).
-				WithNext("the kernel needs nf_tables with the inet and arp families")
+				WithNext("the kernel needs nf_tables with the inet and arp families and nft_reject_inet")
 		}
+		limit.lift()
 		return nil
 	})
 }
@@ -56,6 +66,11 @@ func Unfence(ctx context.Context, nsPath string, addr netip.Addr) error {
 		if err != nil {
 			return errs.New(errs.Failed, "open nftables: %w", err)
 		}
+		limit, err := limitBefore(c, nsPath, addr)
+		if err != nil {
+			return err
+		}
+		limit.restore() // while the fence that remembers it stands: whoever dies in between leaves it to the next
 		for _, t := range fenceTables(addr) {
 			c.AddTable(t) // what is not there could not be deleted
 			c.DelTable(t)
@@ -129,26 +144,33 @@ func hooksOf(family nftables.TableFamily) []hook {
 	}
 }
 
-// matches lists the rules' left sides: what is about the address.
+// rules are those of one chain, in order, but for the table and the chain they are in.
+func rules(family nftables.TableFamily, hook string, addr netip.Addr) (all []*nftables.Rule) {
+	if family == nftables.TableFamilyINet {
+		all = append(all, answer(hook, addr))
+	}
+	for _, match := range matches(family, addr) {
+		all = append(all, &nftables.Rule{Exprs: append(match, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})})
+	}
+	return all
+}
+
+// matches lists the left sides of the rules that drop: what is about the address.
 func matches(family nftables.TableFamily, addr netip.Addr) [][]expr.Any {
-	const (
-		ipv4, ipv6 = 2, 10 // NFPROTO_IPV4, NFPROTO_IPV6
-		icmpv6     = 58
-	)
 	a := addr.AsSlice()
 	switch {
 	case family == nftables.TableFamilyARP:
 		return [][]expr.Any{network(14, a), network(24, a)} // the sender's and the target's protocol address
 	case addr.Is4():
 		return [][]expr.Any{
-			slices.Concat(meta(expr.MetaKeyNFPROTO, ipv4), network(12, a)),
-			slices.Concat(meta(expr.MetaKeyNFPROTO, ipv4), network(16, a)),
+			slices.Concat(meta(expr.MetaKeyNFPROTO, unix.NFPROTO_IPV4), network(12, a)),
+			slices.Concat(meta(expr.MetaKeyNFPROTO, unix.NFPROTO_IPV4), network(16, a)),
 		}
 	default:
-		discovery := slices.Concat(meta(expr.MetaKeyNFPROTO, ipv6), meta(expr.MetaKeyL4PROTO, icmpv6))
+		discovery := slices.Concat(meta(expr.MetaKeyNFPROTO, unix.NFPROTO_IPV6), meta(expr.MetaKeyL4PROTO, unix.IPPROTO_ICMPV6))
 		rules := [][]expr.Any{
-			slices.Concat(meta(expr.MetaKeyNFPROTO, ipv6), network(8, a)),
-			slices.Concat(meta(expr.MetaKeyNFPROTO, ipv6), network(24, a)),
+			slices.Concat(meta(expr.MetaKeyNFPROTO, unix.NFPROTO_IPV6), network(8, a)),
+			slices.Concat(meta(expr.MetaKeyNFPROTO, unix.NFPROTO_IPV6), network(24, a)),
 		}
 		// Neighbour solicitations and advertisements name their target 8 bytes after the type, and may come from and go to
 		// other addresses.

@@ -18,12 +18,12 @@ var ctx = context.Background()
 
 // lan is a bridge in a namespace of its own with hosts on it, each a namespace with an eth0. All of it goes with the test.
 type lan struct {
-	t     *testing.T
+	t     testing.TB
 	dir   string
 	ports int
 }
 
-func newLAN(t *testing.T) *lan {
+func newLAN(t testing.TB) *lan {
 	t.Helper()
 	l := &lan{t: t, dir: t.TempDir()}
 	l.namespace("switch")
@@ -117,7 +117,7 @@ func (l *lan) workload(host, name string, cfg Config) string {
 }
 
 // mac is the Ethernet address of a namespace's eth0.
-func mac(t *testing.T, nsPath string) string {
+func mac(t testing.TB, nsPath string) string {
 	t.Helper()
 	var got net.HardwareAddr
 	err := within(nsPath, func() error {
@@ -161,7 +161,7 @@ func (l *lan) forget(host string) {
 }
 
 // tables are the names of a namespace's nftables tables.
-func tables(t *testing.T, nsPath string) (names []string) {
+func tables(t testing.TB, nsPath string) (names []string) {
 	t.Helper()
 	err := within(nsPath, func() error {
 		c, err := nftables.New()
@@ -181,7 +181,7 @@ func tables(t *testing.T, nsPath string) (names []string) {
 }
 
 // eventually waits for a condition that another party brings about.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); runtime.Gosched() {
 		if ok() {

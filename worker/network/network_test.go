@@ -446,32 +446,6 @@ func TestAnnouncingAnAddressThatIsNotHereIsAnError(t *testing.T) {
 	}
 }
 
-func TestOnlyCriusLocksAreRemoved(t *testing.T) {
-	l := newLAN(t)
-	l.host("alpha", "10.0.0.1/24")
-	ns := l.path("alpha")
-	l.in("alpha", func() error {
-		c, err := nftables.New()
-		if err != nil {
-			return err
-		}
-		for _, name := range []string{"CRIU-1f2e3d", "CRIU-2", "firewall", "CRIUS"} {
-			c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: name})
-		}
-		return c.Flush()
-	})
-	for range 2 {
-		if err := RemoveCriuLocks(ctx, ns); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got := tables(t, ns)
-	slices.Sort(got)
-	if !slices.Equal(got, []string{"CRIUS", "firewall"}) {
-		t.Errorf("left: %v", got)
-	}
-}
-
 func TestWhoHasFindsTheHolderAndOnlyTheOneThatMayBeSeen(t *testing.T) {
 	eachFamily(t, func(t *testing.T, l *lan, address netip.Prefix, _ netip.Addr) {
 		ask := func() (macs []string) {
