@@ -133,12 +133,12 @@ func (c *cluster) join(name string) {
 // enter joins the cluster with a fresh token.
 func (c *cluster) enter(name, role, address string) (*pki.Identity, api.JoinReply) {
 	c.t.Helper()
-	tok := must(c.api("c1").NewToken(c.t.Context(), role, time.Hour))(c.t)
+	tok := must(c.any().NewToken(c.t.Context(), role, time.Hour))(c.t)
 	key := must(pki.NewKey())(c.t)
 	parsed := must(pki.ParseToken(tok.Token))(c.t)
 	pool := link.NewPoolFor(link.AsJoiner(parsed), link.WithDial(c.net.From(name)))
 	defer pool.Close()
-	client := api.NewClient(pool.HTTP(parsed.Addresses[0], pki.RoleCoordinator))
+	client := api.NewClient(pool.HTTP(c.leader().cfg.Advertise, pki.RoleCoordinator)) // the others may not have heard of the token yet
 	reply := must(client.Join(c.t.Context(), api.JoinRequest{Token: tok.Token, Name: name, Role: role, Address: address, Key: pki.Format(key.PublicKey())}))(c.t)
 	return &pki.Identity{
 		Name: name, Role: role, Signer: key, Authority: must(pki.ParsePublicKey(reply.Authority))(c.t),

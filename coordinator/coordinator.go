@@ -54,6 +54,8 @@ type Coordinator struct {
 	api   net.Listener
 	lead  atomic.Pointer[lead] // nil unless it leads and is ready to
 	close sync.Once
+	// membership is held while the cluster's coordinators change, so that one that is being removed is not given a vote.
+	membership sync.Mutex
 }
 
 // API answers as the leader for the caller that the context names (link.WithPeer), without asking what that caller may do;

@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"drover/coordinator/api"
@@ -83,13 +84,8 @@ func (c *Coordinator) admitMembers(ctx context.Context, _ *lead) {
 	defer tick.Stop()
 	for {
 		for _, s := range c.node.Servers() {
-			if s.Voter || !c.caughtUp(ctx, s.Peer) {
-				continue
-			}
-			if err := c.node.Promote(ctx, s.Peer); err != nil {
-				c.log.Info("a coordinator could not be given a vote yet", "name", s.Name, "err", err)
-			} else {
-				c.log.Info("a coordinator has a vote now", "name", s.Name)
+			if !s.Voter && c.caughtUp(ctx, s.Peer) {
+				c.promote(ctx, s.Peer)
 			}
 		}
 		select {
@@ -97,6 +93,20 @@ func (c *Coordinator) admitMembers(ctx context.Context, _ *lead) {
 			return
 		case <-tick.C:
 		}
+	}
+}
+
+// promote gives a coordinator a vote, unless it has been removed meanwhile.
+func (c *Coordinator) promote(ctx context.Context, p consensus.Peer) {
+	c.membership.Lock()
+	defer c.membership.Unlock()
+	if !slices.ContainsFunc(c.node.Servers(), func(s consensus.Server) bool { return s.Peer == p }) {
+		return
+	}
+	if err := c.node.Promote(ctx, p); err != nil {
+		c.log.Info("a coordinator could not be given a vote yet", "name", p.Name, "err", err)
+	} else {
+		c.log.Info("a coordinator has a vote now", "name", p.Name)
 	}
 }
 

@@ -83,6 +83,19 @@ func (f *fake) Cluster(context.Context) (api.ClusterStatus, error) {
 	}}, nil
 }
 
+func (f *fake) RemoveCoordinator(ctx context.Context, name string) (api.ClusterStatus, error) {
+	st, err := f.Cluster(ctx)
+	switch name {
+	case "c2":
+		st.Coordinators = st.Coordinators[:1]
+	case "c1":
+		err = errs.New(errs.Conflict, "without c1 there are 1 coordinators, and only 0 of them answer").WithNext("drover status")
+	default:
+		err = errs.New(errs.NotFound, "no coordinator is called %q", name).WithNext("drover status lists them")
+	}
+	return st, err
+}
+
 func (f *fake) Hosts(context.Context) ([]api.Host, error) {
 	return []api.Host{f.hosts["alpha"], f.hosts["beta"], f.hosts["gamma"]}, nil
 }

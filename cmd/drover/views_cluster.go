@@ -22,16 +22,20 @@ func (v clusterView) text(w io.Writer) {
 	fmt.Fprintf(w, "cluster %s: %s leads, term %d, index %d\n\n", v.Name, leader, v.Term, v.Index)
 	var rows [][]string
 	for _, c := range v.Coordinators {
-		state := "silent"
-		if c.Healthy {
-			state = "up"
-		}
-		if c.Leader {
-			state += ", leads"
-		}
-		rows = append(rows, []string{c.Name, c.Address, state})
+		rows = append(rows, []string{c.Name, c.Address, coordinatorState(c)})
 	}
 	table(w, "COORDINATOR ADDRESS STATE", rows)
+}
+
+func coordinatorState(c api.CoordinatorState) string {
+	state := "silent"
+	if c.Healthy {
+		state = "up"
+	}
+	if c.Leader {
+		state += ", leads"
+	}
+	return state
 }
 
 func (v tokenView) text(w io.Writer) {

@@ -60,6 +60,9 @@ type Coordinator interface {
 	Operators(ctx context.Context) ([]Operator, error)
 	SetOperator(ctx context.Context, op Operator) error // role "" removes
 	RemoveHost(ctx context.Context, name string) error
+	// RemoveCoordinator takes a coordinator out of the cluster, dead or alive; the one that leads hands the lead over first. It is
+	// refused (errs.Conflict) if a majority of those that remain does not answer.
+	RemoveCoordinator(ctx context.Context, name string) (ClusterStatus, error)
 
 	// --- workers ---
 	Heartbeat(ctx context.Context, hb Heartbeat) (HeartbeatReply, error)

@@ -159,6 +159,10 @@ func (c client) RemoveHost(ctx context.Context, name string) error {
 	return err
 }
 
+func (c client) RemoveCoordinator(ctx context.Context, name string) (ClusterStatus, error) {
+	return send[ClusterStatus](ctx, c, "DELETE", at("coordinators", name, ""), nil)
+}
+
 func (c client) Heartbeat(ctx context.Context, hb Heartbeat) (HeartbeatReply, error) {
 	return post[HeartbeatReply](ctx, c, "/v1/heartbeat", hb)
 }

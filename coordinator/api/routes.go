@@ -135,6 +135,9 @@ var Routes = []Route{
 	named("DELETE /v1/hosts/{name}", NeedAdmin, func(ctx context.Context, c Coordinator, name string, _ rpc.None) (rpc.None, error) {
 		return rpc.None{}, c.RemoveHost(ctx, name)
 	}),
+	named("DELETE /v1/coordinators/{name}", NeedAdmin, func(ctx context.Context, c Coordinator, name string, _ rpc.None) (ClusterStatus, error) {
+		return c.RemoveCoordinator(ctx, name)
+	}),
 
 	route("POST /v1/heartbeat", NeedWorker, func(r *http.Request, c Coordinator, in Heartbeat) (HeartbeatReply, error) {
 		return c.Heartbeat(r.Context(), in)

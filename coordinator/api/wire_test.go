@@ -89,6 +89,9 @@ func (echo) SetOperator(_ context.Context, op Operator) error {
 func (echo) RemoveHost(_ context.Context, n string) error {
 	return errs.New(errs.Invalid, "host %s", n)
 }
+func (echo) RemoveCoordinator(_ context.Context, n string) (ClusterStatus, error) {
+	return ClusterStatus{Leader: n}, nil
+}
 func (echo) Heartbeat(_ context.Context, hb Heartbeat) (HeartbeatReply, error) {
 	return HeartbeatReply{Epochs: map[string]migration.Epoch{hb.Facts.Name: 3}}, nil
 }
@@ -154,18 +157,19 @@ func calls(c Coordinator, ctx context.Context) map[string]func() (any, error) {
 		"Migrate": func() (any, error) {
 			return one(c.Migrate(ctx, MigrateRequest{Workload: "redis", To: "beta", Options: opts}))
 		},
-		"AbortMigration": func() (any, error) { return one(c.AbortMigration(ctx, "m-1", "why")) },
-		"Apply":          func() (any, error) { return one(c.Apply(ctx, PlanSpec{Name: "p", Parallel: 2})) },
-		"SteerPlan":      func() (any, error) { return one(c.SteerPlan(ctx, "p", PlanPaused)) },
-		"Cordon":         func() (any, error) { return one(c.Cordon(ctx, "beta", true)) },
-		"Drain":          func() (any, error) { return one(c.Drain(ctx, DrainRequest{Host: "beta", Options: opts})) },
-		"NewToken":       func() (any, error) { return one(c.NewToken(ctx, "worker", time.Hour)) },
-		"Operators":      func() (any, error) { return one(c.Operators(ctx)) },
-		"SetOperator":    func() (any, error) { return nil, c.SetOperator(ctx, Operator{Name: "eve"}) },
-		"RemoveHost":     func() (any, error) { return nil, c.RemoveHost(ctx, "beta") },
-		"Heartbeat":      func() (any, error) { return one(c.Heartbeat(ctx, Heartbeat{Facts: workerapi.HostFacts{Name: "beta"}})) },
-		"Verdict":        func() (any, error) { return one(c.Verdict(ctx, "m-1")) },
-		"Join":           func() (any, error) { return one(c.Join(ctx, JoinRequest{Name: "beta"})) },
+		"AbortMigration":    func() (any, error) { return one(c.AbortMigration(ctx, "m-1", "why")) },
+		"Apply":             func() (any, error) { return one(c.Apply(ctx, PlanSpec{Name: "p", Parallel: 2})) },
+		"SteerPlan":         func() (any, error) { return one(c.SteerPlan(ctx, "p", PlanPaused)) },
+		"Cordon":            func() (any, error) { return one(c.Cordon(ctx, "beta", true)) },
+		"Drain":             func() (any, error) { return one(c.Drain(ctx, DrainRequest{Host: "beta", Options: opts})) },
+		"NewToken":          func() (any, error) { return one(c.NewToken(ctx, "worker", time.Hour)) },
+		"Operators":         func() (any, error) { return one(c.Operators(ctx)) },
+		"SetOperator":       func() (any, error) { return nil, c.SetOperator(ctx, Operator{Name: "eve"}) },
+		"RemoveHost":        func() (any, error) { return nil, c.RemoveHost(ctx, "beta") },
+		"RemoveCoordinator": func() (any, error) { return one(c.RemoveCoordinator(ctx, "c2")) },
+		"Heartbeat":         func() (any, error) { return one(c.Heartbeat(ctx, Heartbeat{Facts: workerapi.HostFacts{Name: "beta"}})) },
+		"Verdict":           func() (any, error) { return one(c.Verdict(ctx, "m-1")) },
+		"Join":              func() (any, error) { return one(c.Join(ctx, JoinRequest{Name: "beta"})) },
 	}
 }
 

@@ -43,6 +43,18 @@ func (n *Node) Expel(ctx context.Context, p Peer) error {
 	return n.member("remove", p, wait(ctx, n.raft.RemoveServer(raft.ServerID(p.Name), 0, enqueueTimeout)))
 }
 
+// HandOver gives the lead to another voter that is up to date and returns once this node has it no more. It returns nil if this
+// node did not lead.
+func (n *Node) HandOver(ctx context.Context) error {
+	if !n.Leads() {
+		return nil
+	}
+	if err := wait(ctx, n.raft.LeadershipTransfer()); err != nil {
+		return errs.New(errs.Unavailable, "coordinator %s cannot hand the lead over: %w", n.self.Name, err).WithNext("try again")
+	}
+	return nil
+}
+
 func (n *Node) member(what string, p Peer, err error) error {
 	if err == nil {
 		return nil

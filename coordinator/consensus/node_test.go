@@ -147,6 +147,7 @@ func TestALeaderWithoutAMajorityKnowsItSoon(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		l.waitFor("both know of each other", func() bool { return len(nodes["c2"].Servers()) == 3 && len(nodes["c3"].Servers()) == 3 })
 		l.net.Cut("c1", "c2")
 		l.net.Cut("c1", "c3")
 		began := time.Now()
