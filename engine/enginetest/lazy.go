@@ -347,7 +347,7 @@ func lazyRestoreLost(b *bench) {
 }
 
 func lazyRestoreNonsense(b *bench) {
-	b.lazyDead()
+	memory := b.lazyDead()
 	req := b.s.Into(b.images)
 	if _, err := b.e.Restore(b.ctx(), req); !errors.Is(err, engine.ErrBadImage) {
 		b.Errorf("images without their memory: %v", err)
@@ -357,7 +357,18 @@ func lazyRestoreNonsense(b *bench) {
 		b.Errorf("without a filler: %v", err)
 	}
 	b.wantGone()
-	if left, _ := os.ReadDir(b.images.Name()); slices.ContainsFunc(left, func(e os.DirEntry) bool { return e.Type() == os.ModeSocket }) {
+	h, f := b.lazyRestore(migration.Running, memory)
+	b.fill(f)
+	b.commit(h)
+	if left, _ := os.ReadDir(b.images.Name()); slices.ContainsFunc(left, func(e os.DirEntry) bool { return e.Name() != lazy.Socket && e.Type() == os.ModeSocket }) {
 		b.Errorf("a socket is left in %v", left)
 	}
+	b.images = b.newImages()
+	b.dumpDead()
+	req = b.s.Into(b.images)
+	req.Lazy = true
+	if _, err := b.e.Restore(b.ctx(), req); !errors.Is(err, engine.ErrBadImage) {
+		b.Errorf("images with their memory: %v", err)
+	}
+	b.wantGone()
 }

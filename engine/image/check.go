@@ -78,6 +78,8 @@ func checkSpace(dir string, s Space, lazy bool) (pagesID uint32, err error) {
 	var want uint64
 	for _, e := range entries {
 		switch {
+		case lazy && e.Flags&PELazy != 0 && e.Flags&PEPresent != 0: // which CRIU would pass over
+			return 0, bad(PagemapName(s), "page %#x was not left to a lazy restore", e.Addr)
 		case e.Flags&PEPresent != 0:
 			want += e.Pages * PageSize
 		case e.Flags&PELazy != 0 && e.Flags&PEParent == 0 && !lazy:

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
-	"drover/engine"
 	"drover/engine/image"
 	"drover/internal/errs"
 )
@@ -186,16 +186,7 @@ func Wanted(dir string, pid uint64) ([]image.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := 0
-	for _, e := range entries {
-		switch {
-		case e.Flags&image.PEPresent != 0:
-		case e.Flags&image.PELazy == 0 || e.Flags&image.PEParent != 0:
-			return nil, fmt.Errorf("process %d: page %#x is in a parent image, which a lazy restore cannot have: %w", pid, e.Addr, engine.ErrBadImage)
-		default:
-			entries[n] = e
-			n++
-		}
-	}
-	return entries[:n], nil
+	return slices.DeleteFunc(entries, func(e image.Entry) bool {
+		return e.Flags&image.PELazy == 0 // CRIU restores these, and no others (criu/mem.c)
+	}), nil
 }
