@@ -25,8 +25,8 @@ var preferences []byte
 
 // packages are what hosts need (criu and what it calls) and the real programs that tests move.
 var packages = []string{
-	"criu", "iproute2", "nftables", "iptables", "procps", "netcat-openbsd", "iputils-ping",
-	"redis-server", "nginx-light", "postgresql", "python3-minimal", "nodejs",
+	"criu", "iproute2", "nftables", "iptables", "procps", "netcat-openbsd", "iputils-ping", "iputils-arping",
+	"redis-server", "nginx-light", "postgresql", "python3-minimal", "nodejs", "openssh-client", "openssh-server", "zstd",
 }
 
 // left out: documents nobody reads in a test, and the compiler that postgres uses only for its optional JIT (160 MB).
