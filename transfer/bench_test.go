@@ -35,6 +35,10 @@ func heap(n int) []byte {
 
 // bench opens a stream over loopback TCP.
 func bench(b *testing.B, compression string) (*transfer.Sender, func()) {
+	return benchOver(b, transfer.SenderConfig{Compression: compression})
+}
+
+func benchOver(b *testing.B, config transfer.SenderConfig) (*transfer.Sender, func()) {
 	b.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -54,7 +58,7 @@ func bench(b *testing.B, compression string) (*transfer.Sender, func()) {
 		_, err := transfer.Receive(context.Background(), far, sink{})
 		done <- err
 	}()
-	s, err := transfer.NewSender(b.Context(), near, transfer.SenderConfig{Compression: compression})
+	s, err := transfer.NewSender(b.Context(), near, config)
 	if err != nil {
 		b.Fatal(err)
 	}

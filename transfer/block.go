@@ -1,6 +1,8 @@
 package transfer
 
 import (
+	"time"
+
 	"drover/internal/errs"
 )
 
@@ -107,13 +109,15 @@ type outFrame struct {
 }
 
 // pack seals the frame. A buffer that is sent as it is stays with the frame; one that was packed is free again.
-func (f *outFrame) pack(p *packer, codec Codec) {
+func (f *outFrame) pack(p *packer, choice *chooser) {
 	if f.buf == nil {
 		return
 	}
+	codec, raw, began := choice.next(), len(f.buf)-headSize, time.Now()
 	var inPlace bool
 	if f.sealed, inPlace = p.pack(f.buf, f.kind, codec); !inPlace {
 		giveBack(f.buf)
 	}
+	choice.packed(codec, raw, len(f.sealed), time.Since(began))
 	f.buf = nil
 }

@@ -24,6 +24,7 @@ type outbox struct {
 	config SenderConfig
 	key    []byte // of the pages' digests
 	meter  *Meter
+	codec  *chooser // is told how fast the link is
 
 	mu         sync.Mutex
 	frames     [][]byte // not acknowledged
@@ -37,8 +38,8 @@ type outbox struct {
 	changed    chan struct{} // closed and replaced at each change
 }
 
-func newOutbox(m *Meter, config SenderConfig, key []byte) *outbox {
-	return &outbox{config: config, key: key, meter: m, changed: make(chan struct{})}
+func newOutbox(m *Meter, codec *chooser, config SenderConfig, key []byte) *outbox {
+	return &outbox{config: config, key: key, meter: m, codec: codec, changed: make(chan struct{})}
 }
 
 // wake is called with o.mu held.
@@ -245,7 +246,9 @@ func (o *outbox) write(ctx context.Context, rw io.Writer) error {
 		if err != nil {
 			return err
 		}
+		began := time.Now()
 		_, err = w.Write(frame)
+		o.codec.wrote(len(frame), began, time.Now())
 		if err := o.wrote(err); err != nil {
 			return err
 		}

@@ -6,7 +6,7 @@ import (
 )
 
 func TestWhatWasSaidBeforeTheConnectionEndedCounts(t *testing.T) {
-	o := newOutbox(&Meter{}, SenderConfig{}, nil)
+	o := newOutbox(&Meter{}, newChooser(Zstd, true), SenderConfig{}, nil)
 	over, looked := make(chan struct{}), 0
 	err := o.await(t.Context(), over, func(state) bool {
 		if looked++; looked == 1 {

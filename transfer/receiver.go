@@ -119,7 +119,7 @@ var errStaged = errors.New("staged")
 // apply applies frames in their order and tells the source how far it is.
 func (r *Receiver) apply(ctx context.Context, rw io.Writer, frames *stage[*received]) error {
 	told := 0
-	err := frames.each(ctx, func(f *received, _ time.Duration) error {
+	err := frames.each(ctx, func(f *received) error {
 		if f.err != nil {
 			return f.err
 		}

@@ -115,7 +115,7 @@ func NewSender(ctx context.Context, rw io.ReadWriteCloser, config SenderConfig) 
 		rw.Close()
 		return nil, err
 	}
-	s.out = newOutbox(&s.meter, config, key)
+	s.out = newOutbox(&s.meter, s.codec, config, key)
 	granted, err := s.out.greet(s.ctx, rw, false)
 	if err != nil {
 		rw.Close()
@@ -145,7 +145,7 @@ func (s *Sender) start(rw io.ReadWriteCloser) {
 		s.all.Go(func() { s.hashing.work(s.ctx, func(b *block) { b.hash(s.digest) }) })
 	}
 	s.all.Go(func() {
-		s.fail(s.hashing.each(s.ctx, func(b *block, _ time.Duration) error {
+		s.fail(s.hashing.each(s.ctx, func(b *block) error {
 			err := s.plan.block(b)
 			if b.data != nil {
 				b.reset()
@@ -157,16 +157,11 @@ func (s *Sender) start(rw io.ReadWriteCloser) {
 	for range packers {
 		s.all.Go(func() {
 			p := newPacker()
-			s.packing.work(s.ctx, func(f *outFrame) { f.pack(p, s.codec.now()) })
+			s.packing.work(s.ctx, func(f *outFrame) { f.pack(p, s.codec) })
 		})
 	}
 	s.all.Go(func() {
-		s.fail(s.packing.each(s.ctx, func(f *outFrame, waited time.Duration) error {
-			began := time.Now()
-			err := s.out.add(s.ctx, f.sealed)
-			s.codec.waited(waited, time.Since(began))
-			return err
-		}))
+		s.fail(s.packing.each(s.ctx, func(f *outFrame) error { return s.out.add(s.ctx, f.sealed) }))
 	})
 	s.all.Go(func() { s.fail(s.out.run(s.ctx, rw)) })
 }
@@ -208,28 +203,34 @@ func (s *Sender) EndRound(ctx context.Context) (RoundReport, error) {
 	return s.count.report(int(round), s.meter.Total()), nil
 }
 
+// begin begins the final pass, in which nothing is tried out.
+func (s *Sender) begin() {
+	s.final = true
+	s.codec.final.Store(true)
+}
+
 // Begin begins the next space of the final pass, also one without pages. Map and its kin begin theirs by themselves.
 func (s *Sender) Begin(space Space) error {
-	s.final = true
+	s.begin()
 	return s.add(item{op: opSpace, space: space}, nil)
 }
 
 // Map says that the space holds data at addr. Within a space addresses ascend; a space is mapped once. flags are handed to
 // the target as they are. data is a number of pages, at most MaxRun, and is not used after the call.
 func (s *Sender) Map(space Space, addr uint64, flags uint32, data []byte) error {
-	s.final = true
+	s.begin()
 	return s.pages(item{op: opMap, space: space, addr: addr, flags: flags}, data)
 }
 
 // MapHole says that the space holds at addr n pages that are as they were last offered there.
 func (s *Sender) MapHole(space Space, addr uint64, flags uint32, n uint64) error {
-	s.final = true
+	s.begin()
 	return s.holes(item{op: opHole, space: space, addr: addr, flags: flags}, n)
 }
 
 // MapAbsent says that the space has n pages at addr whose content is not carried: the target sees a hole.
 func (s *Sender) MapAbsent(space Space, addr uint64, flags uint32, n uint64) error {
-	s.final = true
+	s.begin()
 	return s.holes(item{op: opAbsent, space: space, addr: addr, flags: flags}, n)
 }
 
@@ -249,7 +250,7 @@ func (s *Sender) holes(i item, n uint64) error {
 // same. The stream is closed then, and also if this fails.
 func (s *Sender) Finish(ctx context.Context) (root [32]byte, err error) {
 	defer s.Close()
-	s.final = true
+	s.begin()
 	if err := s.add(item{op: opEnd}, nil); err != nil {
 		return root, err
 	}

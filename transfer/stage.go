@@ -1,9 +1,6 @@
 package transfer
 
-import (
-	"context"
-	"time"
-)
+import "context"
 
 // stage lets several goroutines work on items that are handed on in the order they came. One goroutine puts, any number
 // work, one calls each; all of them end with ctx.
@@ -47,19 +44,17 @@ func (s *stage[T]) work(ctx context.Context, f func(T)) {
 	}
 }
 
-// each hands on what has been worked on, until f fails or ctx is done; waited is how long the work has held up the item,
-// the first in the line.
-func (s *stage[T]) each(ctx context.Context, f func(item T, waited time.Duration) error) error {
+// each hands on what has been worked on, until f fails or ctx is done.
+func (s *stage[T]) each(ctx context.Context, f func(T) error) error {
 	for {
 		select {
 		case t := <-s.queue:
-			began := time.Now()
 			select {
 			case <-t.done:
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
-			if err := f(t.item, time.Since(began)); err != nil {
+			if err := f(t.item); err != nil {
 				return err
 			}
 		case <-ctx.Done():
