@@ -4,16 +4,14 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"drover/coordinator/api"
 	"drover/internal/errs"
+	"drover/internal/migration"
 	"drover/testenv/cluster"
 	"drover/testenv/host"
 	"drover/testenv/host/hosttest"
@@ -35,7 +33,7 @@ var gigabit = host.Shape{Rate: host.Gbit, Delay: 250 * time.Microsecond}
 func BenchmarkBlackout(b *testing.B) {
 	machine(b)
 	c, client := newCluster(b)
-	dial := func() net.Conn { return dialRedis(b, client) }
+	dial := func() net.Conn { return dialRedis(b, client, address) }
 	filled := dial()
 	keys, err := redisload.Fill(b.Context(), filled, data)
 	if err != nil {
@@ -68,6 +66,7 @@ func BenchmarkBlackout(b *testing.B) {
 			final := m.Progress.Rounds[len(m.Progress.Rounds)-1]
 			b.Logf("move %d to %s: blackout %s, longest gap %s, %d rounds, final pass %s with %d pages in %d bytes",
 				i+1, to, m.Blackout, seen.LongestGap, len(m.Progress.Rounds)-1, final.Took, final.PagesSent, final.WireBytes)
+			b.Logf("         %s", phases(m))
 			blackouts, gaps, freezes = append(blackouts, m.Blackout), append(gaps, seen.LongestGap), append(freezes, final.Took)
 		}
 	}
@@ -85,10 +84,25 @@ func BenchmarkBlackout(b *testing.B) {
 	b.ReportMetric(float64(seen.Requests), "requests")
 }
 
+// phases says when, counted from the leave to freeze, the record had each phase.
+func phases(m api.Migration) string {
+	var from time.Time
+	var out []string
+	for _, t := range m.Transitions {
+		if t.Phase == migration.Frozen {
+			from = t.Time
+		}
+		if !from.IsZero() {
+			out = append(out, fmt.Sprintf("%s %s", t.Phase, t.Time.Sub(from).Round(time.Millisecond)))
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
 // BenchmarkRefusal asks for a move that the target refuses, and takes the time until the operator's command has said so.
 func BenchmarkRefusal(b *testing.B) {
 	c, client := newCluster(b)
-	dialRedis(b, client).Close()
+	dialRedis(b, client, address).Close()
 	target := c.Workers[1]
 	const program = "/usr/bin/redis-check-rdb" // redis-server is a link to it
 	hosttest.Run(b, target.Host, "mv", program, program+".away")
@@ -114,8 +128,19 @@ func BenchmarkRefusal(b *testing.B) {
 	b.ReportMetric(median(took), "ms/refusal")
 }
 
-// newCluster makes a cluster of one coordinator and two workers, a host for the client, and a redis on the first worker.
+// newCluster makes the hosts and a redis on the first worker.
 func newCluster(b *testing.B) (*cluster.Cluster, *host.Host) {
+	b.Helper()
+	c, client := newHosts(b)
+	if _, err := c.Drover(b.Context(), "run", "redis", "--host", "alpha", "--address", address+"/24", "--",
+		"redis-server", "--save", "", "--appendonly", "no", "--bind", "0.0.0.0", "--protected-mode", "no"); err != nil {
+		b.Fatal(err)
+	}
+	return c, client
+}
+
+// newHosts makes a cluster of three coordinators and two workers, and a host for the client.
+func newHosts(b *testing.B) (*cluster.Cluster, *host.Host) {
 	b.Helper()
 	bed := hosttest.Bed(b)
 	c, err := cluster.New(b.Context(), bed, cluster.Options{
@@ -128,32 +153,7 @@ func newCluster(b *testing.B) (*cluster.Cluster, *host.Host) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if _, err := c.Drover(b.Context(), "run", "redis", "--host", "alpha", "--address", address+"/24", "--",
-		"redis-server", "--save", "", "--appendonly", "no", "--bind", "0.0.0.0", "--protected-mode", "no"); err != nil {
-		b.Fatal(err)
-	}
 	return c, client
-}
-
-// machine says where the figures come from.
-func machine(b *testing.B) {
-	b.Helper()
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		b.Fatal(err)
-	}
-	info, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		b.Fatal(err)
-	}
-	model := "unknown processor"
-	for line := range strings.Lines(string(info)) {
-		if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == "model name" {
-			model = strings.TrimSpace(v)
-			break
-		}
-	}
-	b.Logf("%d × %s, Linux %s, all hosts on this machine", runtime.NumCPU(), model, unix.ByteSliceToString(u.Release[:]))
 }
 
 // median is in milliseconds.

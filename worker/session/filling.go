@@ -1,74 +1,56 @@
 package session
 
 import (
+	"cmp"
 	"iter"
+	"slices"
 
 	"drover/engine/image"
-	"drover/worker/tree"
+	"drover/engine/lazy"
 )
 
 // memory is the private memory of a tree that comes: by process, which content stands where. The content stays in the stream's
-// store, so that nothing is copied before it is put into the restored tree.
+// store, so that nothing is copied before it is put into the restored tree. Reading it from several goroutines is safe once
+// nothing is added any more.
 type memory struct {
-	spaces []uint64 // pids in the tree's own pid namespace, as they came
-	runs   map[uint64][]run
+	runs  map[uint64][]lazy.Run // by pid in the tree's own pid namespace; addresses rise
+	pages uint64
 }
 
-// run is neighbouring pages whose content is neighbours in the store too.
-type run struct {
-	addr uint64
-	data []byte
-}
+var _ lazy.Memory = (*memory)(nil)
 
-var _ tree.Content = (*memory)(nil)
-
-func newMemory() *memory { return &memory{runs: map[uint64][]run{}} }
+func newMemory() *memory { return &memory{runs: map[uint64][]lazy.Run{}} }
 
 // add notes the content of pages; addresses of a process rise from call to call. data is kept, not copied.
 func (m *memory) add(pid, addr uint64, data []byte) {
-	runs, known := m.runs[pid]
-	if !known {
-		m.spaces = append(m.spaces, pid)
-	}
+	m.pages += uint64(len(data)) / image.PageSize
+	runs := m.runs[pid]
 	if n := len(runs); n > 0 {
 		last := &runs[n-1]
-		if last.addr+uint64(len(last.data)) == addr && follows(last.data, data) {
-			last.data = last.data[:len(last.data)+len(data)]
+		if end(*last) == addr && follows(last.Data, data) {
+			last.Data = last.Data[:len(last.Data)+len(data)]
 			return
 		}
 	}
-	m.runs[pid] = append(runs, run{addr, data})
+	m.runs[pid] = append(runs, lazy.Run{Addr: addr, Data: data})
 }
+
+func end(r lazy.Run) uint64 { return r.Addr + uint64(len(r.Data)) }
 
 // follows says whether b begins in memory where a ends, in one allocation.
 func follows(a, b []byte) bool {
 	return cap(a) >= len(a)+len(b) && &a[:len(a)+1][len(a)] == &b[0]
 }
 
-// Spaces lists the processes that have memory to be filled.
-func (m *memory) Spaces() []uint64 { return m.spaces }
-
-// Runs gives the memory of a process in rising order.
-func (m *memory) Runs(pid uint64) iter.Seq2[uint64, []byte] {
-	return func(yield func(uint64, []byte) bool) {
-		for _, r := range m.runs[pid] {
-			if !yield(r.addr, r.data) {
+// Runs implements lazy.Memory.
+func (m *memory) Runs(pid, from, to uint64) iter.Seq[lazy.Run] {
+	runs := m.runs[pid]
+	first, _ := slices.BinarySearchFunc(runs, from, func(r lazy.Run, addr uint64) int { return cmp.Compare(end(r), addr+1) })
+	return func(yield func(lazy.Run) bool) {
+		for _, r := range runs[first:] {
+			if r.Addr >= to || !yield(r) {
 				return
 			}
 		}
 	}
-}
-
-// pages is how many pages are to be filled.
-func (m *memory) pages() uint64 {
-	if m == nil {
-		return 0
-	}
-	n := 0
-	for _, runs := range m.runs {
-		for _, r := range runs {
-			n += len(r.data)
-		}
-	}
-	return uint64(n) / image.PageSize
 }

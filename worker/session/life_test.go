@@ -30,7 +30,7 @@ func TestATreeMovesWithItsMemoryAndFiles(t *testing.T) {
 			p := newPair(t)
 			p.lazy = way.leave
 			if !way.fill {
-				p.world.Fail("beta:filler", errs.New(errs.Unavailable, "no userfaultfd"))
+				p.world.Fail("beta:fills", errs.New(errs.Unavailable, "no userfaultfd"))
 			}
 			movesWhole(t, p)
 			if steps := p.world.Steps(); !slices.Contains(steps, way.wants) || slices.Contains(steps, way.lacks) {

@@ -143,18 +143,17 @@ func (t *target) work(ctx context.Context) error {
 	in := &incoming{ctx: ctx, shell: t.shell, migration: t.req.Migration, epoch: t.req.Epoch, rss: t.req.Inventory.RSS}
 	stream := transfer.NewReceiver(in)
 	defer func() { go stream.Close() }() // giving back the store takes time that the blackout need not wait for
-	filler, err := t.filler()
-	if err != nil {
-		return err
-	}
-	if filler != nil {
-		defer filler.Close()
+	if err := t.shell.Fills(ctx); err == nil {
 		in.fill = newMemory()
+	} else if errs.KindOf(err) == errs.Unavailable { // complete images work everywhere
+		t.log.Info("memory goes through images", "reason", err)
+	} else {
+		return err
 	}
 	if err := t.receive(ctx, stream, in); err != nil {
 		return err
 	}
-	if err := t.restore(ctx, filler, in.fill); err != nil {
+	if err := t.restore(ctx, in.fill); err != nil {
 		return err
 	}
 	go t.watchHold(t.host.ctx)
@@ -188,18 +187,8 @@ func (t *target) receive(ctx context.Context, stream *transfer.Receiver, in *inc
 	}
 }
 
-// filler waits for the restored tree's memory to be asked for, if its memory is filled in after its restore; else it is nil.
-func (t *target) filler() (tree.Filler, error) {
-	f, err := t.shell.Filler()
-	if err != nil && errs.KindOf(err) == errs.Unavailable { // complete images work everywhere
-		t.log.Info("memory goes through images", "reason", err)
-		return nil, nil
-	}
-	return f, err
-}
-
 // restore rebuilds the tree, with its memory, and returns while it is held: no instruction of it has run.
-func (t *target) restore(ctx context.Context, filler tree.Filler, memory *memory) error {
+func (t *target) restore(ctx context.Context, memory *memory) error {
 	if err := t.will(stepHold, nil); err != nil {
 		return err
 	}
@@ -213,17 +202,27 @@ func (t *target) restore(ctx context.Context, filler tree.Filler, memory *memory
 		return err
 	}
 	defer closeAll()
+	apart := memory != nil && memory.pages > 0 // from the images
+	var filler tree.Filler
+	if apart {
+		if filler, err = t.shell.Filler(memory); err != nil {
+			return err
+		}
+		defer filler.Close()
+	}
 	t.hold, err = t.shell.Engine().Restore(ctx, engine.RestoreRequest{
 		Images: dir, Options: t.shell.Options(), FinalState: t.final, Cgroup: t.shell.Cgroup(), Inherit: inherit,
-		Lazy: filler != nil && memory.pages() > 0,
+		Lazy: apart,
 	})
 	if err != nil {
 		return errs.New(errs.KindOf(err), "restore %s on %s: %w", t.req.Spec.Name, t.host.cfg.Host, err)
 	}
-	if memory.pages() > 0 {
-		if err := filler.Fill(ctx, memory); err != nil {
+	if apart {
+		filled, err := filler.Fill(ctx, nil)
+		if err != nil {
 			return errs.New(errs.KindOf(err), "fill the memory of %s on %s: %w", t.req.Spec.Name, t.host.cfg.Host, err)
 		}
+		t.log.Info("memory filled in", "bytes", filled.Bytes, "faults", filled.Faults, "took", filled.Took)
 	}
 	t.pid = t.hold.Pid()
 	if err := t.did(stepHold, held{t.pid}); err != nil {

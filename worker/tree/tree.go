@@ -6,9 +6,9 @@ package tree
 import (
 	"context"
 	"io"
-	"iter"
 
 	"drover/engine"
+	"drover/engine/lazy"
 	"drover/internal/migration"
 	workerapi "drover/worker/api"
 )
@@ -52,21 +52,10 @@ type Lent interface {
 	Leave(ctx context.Context, final migration.FinalState) error
 }
 
-// Filler puts memory into a tree that was restored without it, and is held.
+// Filler is lazy.Filler.
 type Filler interface {
-	// Fill returns when every page is in its place. It is called at most once, while the restore is held; after an error the
-	// tree must not run.
-	Fill(ctx context.Context, from Content) error
-	// Close lets go of the tree, whose memory stays as it is. It may be called again, and instead of Fill.
-	Close() error
-}
-
-// Content is what a Filler fills from. What it gives stays valid and unchanged until the Filler is closed.
-type Content interface {
-	// Spaces are the pids, as the tree numbers them itself, of the processes that have memory to be filled.
-	Spaces() []uint64
-	// Runs gives the memory of a process: addresses rise, each run is a number of whole pages.
-	Runs(pid uint64) iter.Seq2[uint64, []byte]
+	Fill(ctx context.Context, progress func(done, all uint64)) (lazy.Stats, error)
+	Close()
 }
 
 // Memory is the private memory of a tree's processes. It is used by one goroutine.
@@ -97,9 +86,11 @@ type Shell interface {
 	Hold() engine.Hold          // as Lent.Hold
 	Inherit() map[string]string // key → path of a namespace file, for RestoreRequest.Inherit
 	Images() string             // a directory in memory (tmpfs), 0700, this migration's own
-	// Filler begins to wait for a restore that leaves the memory out (engine.RestoreRequest.Lazy). errs.Unavailable says that
-	// this host cannot, and why. The caller closes it.
-	Filler() (Filler, error)
+	// Fills says whether this host can fill in the memory of a tree that was restored without it (engine.RestoreRequest.Lazy);
+	// errs.Unavailable says why it cannot.
+	Fills(ctx context.Context) error
+	// Filler begins to wait for such a restore from Images. The caller closes it, when memory is not read any more.
+	Filler(memory lazy.Memory) (Filler, error)
 	// Receive writes one carried file. The path never leaves its volume.
 	Receive(ctx context.Context, f CarriedFile, data io.Reader) error
 	// Accept makes the released tree the workload here, at the new epoch: the fence is lifted and the address announced.

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"drover/engine"
+	"drover/engine/lazy"
 	"drover/internal/errs"
 	"drover/internal/migration"
 	"drover/internal/workload"
@@ -278,7 +280,16 @@ func (s *shell) Discard(ctx context.Context) error {
 	return s.h.forget(ctx, s.e, r, moveAway)
 }
 
+// Fills implements tree.Shell.
+func (s *shell) Fills(ctx context.Context) error {
+	f, err := s.Engine().Probe(ctx)
+	if err == nil && !f.LazyPages {
+		err = errs.New(errs.Unavailable, "CRIU or the kernel of this host cannot restore a tree without its memory: %s", strings.Join(f.Missing, "; "))
+	}
+	return err
+}
+
 // Filler implements tree.Shell.
-func (s *shell) Filler() (tree.Filler, error) {
-	return nil, errs.New(errs.Unavailable, "this host has no userfaultfd")
+func (s *shell) Filler(memory lazy.Memory) (tree.Filler, error) {
+	return lazy.Listen(s.Images(), memory)
 }

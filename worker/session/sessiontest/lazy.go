@@ -8,6 +8,7 @@ import (
 
 	"drover/engine"
 	"drover/engine/image"
+	"drover/engine/lazy"
 	"drover/worker/tree"
 )
 
@@ -65,30 +66,38 @@ func (s still) Read(pid, addr uint64, buf []byte) error {
 	return nil
 }
 
+// Fills is tree.Shell's.
+func (s shell) Fills(context.Context) error { return s.step("fills") }
+
 // Filler is tree.Shell's.
-func (s shell) Filler() (tree.Filler, error) { return filler{s.place}, s.step("filler") }
+func (s shell) Filler(m lazy.Memory) (tree.Filler, error) {
+	return filler{s.place, m}, s.step("filler")
+}
 
-type filler struct{ place *place }
+type filler struct {
+	place  *place
+	memory lazy.Memory
+}
 
-func (filler) Close() error { return nil }
+func (filler) Close() {}
 
-func (f filler) Fill(ctx context.Context, from tree.Content) error {
+func (f filler) Fill(ctx context.Context, _ func(done, all uint64)) (lazy.Stats, error) {
 	if err := f.place.step("fill"); err != nil {
-		return err
+		return lazy.Stats{}, err
 	}
 	c := f.place.copy()
 	if s := c.State(); s != Frozen {
-		return fmt.Errorf("the tree that is filled is %s", s)
+		return lazy.Stats{}, fmt.Errorf("the tree that is filled is %s", s)
 	}
-	for _, pid := range from.Spaces() {
-		for addr, data := range from.Runs(pid) {
+	for _, pid := range []uint64{1, 7} { // as Run made them
+		for r := range f.memory.Runs(pid, 0, 1<<47) {
 			if err := ctx.Err(); err != nil {
-				return err
+				return lazy.Stats{}, err
 			}
-			c.fill(image.Space{Kind: image.Process, ID: pid}, addr, data)
+			c.fill(image.Space{Kind: image.Process, ID: pid}, r.Addr, r.Data)
 		}
 	}
-	return nil
+	return lazy.Stats{}, nil
 }
 
 // fill puts pages where a restore has left them out.
