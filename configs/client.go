@@ -26,7 +26,7 @@ type Migrate struct {
 	Deadline    time.Duration `yaml:"deadline" help:"for a whole migration, up to the verdict"`
 	Bandwidth   Size          `yaml:"bandwidth" help:"bytes a second on the wire; 0: no limit"`
 	Compression string        `yaml:"compression" help:"none, s2 or zstd; empty: chosen by what the link and the processors can do"`
-	Tracker     string        `yaml:"tracker" help:"softdirty or hash; empty: the best that the source's kernel offers"`
+	Tracker     string        `yaml:"tracker" help:"wp, softdirty or hash; empty: the best that the source's kernel offers"`
 }
 
 // DefaultClient is what an operator's verbs do that were told nothing.
@@ -68,7 +68,7 @@ func (c Client) Validate() error {
 		p.add("migrate.bandwidth", "%d is negative", int64(c.Migrate.Bandwidth))
 	}
 	p.oneOf("migrate.compression", c.Migrate.Compression, "", "none", "s2", "zstd")
-	p.oneOf("migrate.tracker", c.Migrate.Tracker, "", "softdirty", "hash")
+	p.oneOf("migrate.tracker", c.Migrate.Tracker, "", "wp", "softdirty", "hash")
 	return p.err()
 }
 

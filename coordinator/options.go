@@ -12,7 +12,7 @@ import (
 
 // Choices of an option; the empty one is the default.
 var (
-	trackers     = []string{"", "hash", "softdirty"}
+	trackers     = []string{"", "wp", "softdirty", "hash"}
 	compressions = []string{"", "none", "s2", "zstd"}
 )
 

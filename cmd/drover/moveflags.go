@@ -29,7 +29,7 @@ func (m *moveFlags) common(flags *pflag.FlagSet) {
 	flags.DurationVar(&m.migrate.Downtime, "downtime", d.Downtime, "freeze the tree once the predicted blackout is within it")
 	flags.BoolVar(&m.strict, "strict", false, "fail instead of freezing it when --downtime cannot be met")
 	flags.IntVar(&m.migrate.MaxRounds, "max-rounds", d.MaxRounds, "rounds of copying while the tree runs, 1 to 64")
-	flags.StringVar(&m.migrate.Tracker, "tracker", d.Tracker, "how changed pages are found: softdirty or hash; else the best there is")
+	flags.StringVar(&m.migrate.Tracker, "tracker", d.Tracker, "how changed pages are found: wp, softdirty or hash; else the best there is")
 	flags.StringVar(&m.migrate.Compression, "compression", d.Compression, "none, s2 or zstd; else by link and processors")
 	flags.Var(&m.migrate.Bandwidth, "bandwidth", "bytes a second on the wire while the tree runs, as 100MB; the cut-over is not limited; 0 is no limit")
 	flags.DurationVar(&m.migrate.Probation, "probation", d.Probation, "how long the source is held after the release")

@@ -72,5 +72,8 @@ func trackersOf(h api.Host) string {
 	if h.Facts.Engine.SoftDirty {
 		trackers = "softdirty, " + trackers
 	}
+	if h.Facts.Engine.WPAsync {
+		trackers = "wp, " + trackers
+	}
 	return trackers
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"drover/engine"
+	"drover/engine/track"
 	"drover/internal/errs"
 	"drover/internal/migration"
 )
@@ -135,7 +136,8 @@ func (e *Engine) startFailed(err error) error {
 
 // Probe implements engine.Engine.
 func (e *Engine) Probe(ctx context.Context) (engine.Features, error) {
-	f := engine.Features{Engine: "criu", Kernel: kernelRelease(), SoftDirty: softDirty(), WPAsync: wpAsync()}
+	wp := track.ProbeWP()
+	f := engine.Features{Engine: "criu", Kernel: kernelRelease(), SoftDirty: softDirty(), WPAsync: wp == nil}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	s, err := start(e.path, nil)
@@ -157,6 +159,9 @@ func (e *Engine) Probe(ctx context.Context) (engine.Features, error) {
 		f.Missing = append(f.Missing, fmt.Sprintf("lazy pages (%v): the memory goes through CRIU's images, and the blackout grows with it", err))
 	} else {
 		f.LazyPages = true
+	}
+	if wp != nil {
+		f.Missing = append(f.Missing, fmt.Sprintf("the wp tracker (%v): rounds use another", wp))
 	}
 	if !f.SoftDirty {
 		f.Missing = append(f.Missing, "soft-dirty page tracking (CONFIG_MEM_SOFT_DIRTY): CRIU's own pre-dump does not work, rounds use another tracker")

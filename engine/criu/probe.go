@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"os"
 	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 // pagemapBit reads one bit of the pagemap entry of the first page of b.
@@ -21,27 +19,4 @@ func pagemapBit(b []byte, bit uint) bool {
 		return false
 	}
 	return binary.LittleEndian.Uint64(e[:])>>bit&1 == 1
-}
-
-// include/uapi/linux/userfaultfd.h
-const (
-	uffdUserModeOnly  = 1
-	uffdioAPI         = 0xc018aa3f
-	uffdAPIVersion    = 0xaa
-	featureWPUnpop    = 1 << 13
-	featureWPAsync    = 1 << 15
-	featureWPHugeShm  = 1 << 12
-	wpTrackerFeatures = featureWPUnpop | featureWPAsync | featureWPHugeShm
-)
-
-// wpAsync says whether userfaultfd can write-protect asynchronously (kernel 6.7), which the wp tracker stands on.
-func wpAsync() bool {
-	fd, _, e := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC|unix.O_NONBLOCK|uffdUserModeOnly, 0, 0)
-	if e != 0 {
-		return false
-	}
-	defer unix.Close(int(fd))
-	api := [3]uint64{uffdAPIVersion, wpTrackerFeatures, 0}
-	_, _, e = unix.Syscall(unix.SYS_IOCTL, fd, uffdioAPI, uintptr(unsafe.Pointer(&api)))
-	return e == 0
 }

@@ -1,6 +1,8 @@
 package track
 
 import (
+	"errors"
+
 	"drover/engine"
 	"drover/internal/errs"
 )
@@ -9,11 +11,21 @@ import (
 func Choose(f engine.Features, asked string) (string, error) {
 	switch asked {
 	case "":
-		if f.SoftDirty && f.Engine == "criu" {
+		switch {
+		case f.Engine != "criu":
+			return "hash", nil
+		case f.WPAsync:
+			return "wp", nil
+		case f.SoftDirty:
 			return "softdirty", nil
 		}
 		return "hash", nil
 	case "hash":
+		return asked, nil
+	case "wp":
+		if !f.WPAsync {
+			return "", errs.New(errs.Refused, "tracker wp: %w", ErrNoWatching).WithNext("leave --tracker out, or use --tracker hash")
+		}
 		return asked, nil
 	case "softdirty":
 		if !f.SoftDirty {
@@ -21,5 +33,8 @@ func Choose(f engine.Features, asked string) (string, error) {
 		}
 		return asked, nil
 	}
-	return "", errs.New(errs.Invalid, "there is no tracker %q", asked).WithNext("choose hash or softdirty")
+	return "", errs.New(errs.Invalid, "there is no tracker %q", asked).WithNext("choose wp, softdirty or hash")
 }
+
+// ErrNoWatching is what asking for the wp tracker fails with where it does not work.
+var ErrNoWatching = errors.New("the kernel cannot write-protect asynchronously and report it (userfaultfd and PAGEMAP_SCAN of Linux 6.7), or the machine is not x86-64")

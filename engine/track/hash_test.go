@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"slices"
 	"testing"
 	"unsafe"
 
@@ -27,12 +28,18 @@ func mapped(t *testing.T, pages, flags int) []byte {
 	return b
 }
 
-// emitted runs a round and returns the pages of b that it handed over, by index.
-func emitted(t *testing.T, tr Tracker, b []byte) map[int]bool {
+// emitted runs a round and returns the pages of b that it handed over, by index. Those of shared memory go by their offset.
+func emitted(t *testing.T, tr Tracker, b []byte, object uint64) map[int]bool {
 	t.Helper()
-	base := uint64(addressOf(b))
+	want, base := image.Space{Kind: image.Process, ID: uint64(os.Getpid())}, uint64(addressOf(b))
+	if object != 0 {
+		want, base = image.Space{Kind: image.Shmem, ID: object}, 0
+	}
 	got := map[int]bool{}
-	_, err := tr.Round(context.Background(), func(_ image.Space, addr uint64, data []byte) error {
+	_, err := tr.Round(context.Background(), func(sp image.Space, addr uint64, data []byte) error {
+		if sp != want {
+			return nil
+		}
 		for i := 0; i < len(data); i += image.PageSize {
 			a := addr + uint64(i)
 			if a < base || a >= base+uint64(len(b)) {
@@ -59,21 +66,46 @@ func TestHashHandsOverWhatChanged(t *testing.T) {
 			for _, n := range []int{0, 1, 2, 300, 999} {
 				b[n*image.PageSize] = byte(n + 1)
 			}
+			object := uint64(0)
+			if flags == unix.MAP_SHARED {
+				object = inodeAt(t, b)
+			}
 			tr := NewHash(self())
 			defer tr.Close()
-			if got := emitted(t, tr, b); len(got) != 5 || !got[300] {
+			if got := emitted(t, tr, b, object); len(got) != 5 || !got[300] {
 				t.Errorf("first round: %v, want the five pages that exist", got)
 			}
-			if got := emitted(t, tr, b); len(got) != 0 {
+			if got := emitted(t, tr, b, object); len(got) != 0 {
 				t.Errorf("nothing was written, but %v came", got)
 			}
 			b[300*image.PageSize+17]++
 			b[500*image.PageSize] = 1
-			if got := emitted(t, tr, b); len(got) != 2 || !got[300] || !got[500] {
+			if got := emitted(t, tr, b, object); len(got) != 2 || !got[300] || !got[500] {
 				t.Errorf("got %v, want pages 300 and 500", got)
 			}
 		})
 	}
+}
+
+// inodeAt is the inode of what is mapped at b.
+func inodeAt(t *testing.T, b []byte) uint64 {
+	t.Helper()
+	p, err := openProcess(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	maps, err := p.maps()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range maps {
+		if m.start <= uint64(addressOf(b)) && uint64(addressOf(b)) < m.end {
+			return m.inode
+		}
+	}
+	t.Fatal("not mapped")
+	return 0
 }
 
 func TestPagemapWalkFindsWhatScanFinds(t *testing.T) {
@@ -88,8 +120,8 @@ func TestPagemapWalkFindsWhatScanFinds(t *testing.T) {
 	defer p.close()
 	base := uint64(addressOf(b))
 	m := mapping{start: base, end: base + uint64(len(b)), perm: "rw-p"}
-	collect := func(look func(mapping, bool, func(uint64, uint64) error) error) (pages []uint64) {
-		if err := look(m, true, func(s, e uint64) error {
+	collect := func(look func(mapping, func(uint64, uint64) error) error) (pages []uint64) {
+		if err := look(m, func(s, e uint64) error {
 			for ; s < e; s += image.PageSize {
 				pages = append(pages, (s-base)/image.PageSize)
 			}
@@ -99,9 +131,10 @@ func TestPagemapWalkFindsWhatScanFinds(t *testing.T) {
 		}
 		return pages
 	}
-	walk := collect(p.walk)
-	if len(walk) != 5 || walk[0] != 3 || walk[4] != 199 {
-		t.Errorf("walk found %v", walk)
+	for name, look := range map[string]func(mapping, func(uint64, uint64) error) error{"walk": p.walk, "populated": p.populated} {
+		if got := collect(look); !slices.Equal(got, []uint64{3, 4, 5, 100, 199}) {
+			t.Errorf("%s found %v", name, got)
+		}
 	}
 }
 
@@ -117,12 +150,16 @@ func TestHashOfADeadTreeFails(t *testing.T) {
 }
 
 func TestChooseNamesWhatWorks(t *testing.T) {
-	with, without := engine.Features{Engine: "criu", SoftDirty: true}, engine.Features{Engine: "criu"}
+	with, without, both := engine.Features{Engine: "criu", SoftDirty: true}, engine.Features{Engine: "criu"}, engine.Features{Engine: "criu", SoftDirty: true, WPAsync: true}
+	model := engine.Features{Engine: "fake", WPAsync: true}
 	for _, c := range []struct {
 		f     engine.Features
 		asked string
 		want  string
-	}{{with, "", "softdirty"}, {without, "", "hash"}, {with, "hash", "hash"}, {without, "softdirty", ""}, {with, "magic", ""}} {
+	}{
+		{with, "", "softdirty"}, {without, "", "hash"}, {both, "", "wp"}, {model, "", "hash"}, {with, "hash", "hash"}, {both, "softdirty", "softdirty"},
+		{both, "wp", "wp"}, {with, "wp", ""}, {without, "softdirty", ""}, {with, "magic", ""},
+	} {
 		got, err := Choose(c.f, c.asked)
 		if got != c.want || (err == nil) != (c.want != "") {
 			t.Errorf("Choose(%+v, %q) = %q, %v", c.f, c.asked, got, err)

@@ -2,14 +2,11 @@ package track
 
 import (
 	"bufio"
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -44,10 +41,25 @@ func (p *process) close() {
 	p.pagemap.Close()
 }
 
+// pages is how many pages of its own the process has, in memory and swapped out.
+func (p *process) pages() uint64 {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid))
+	kilobytes := uint64(0)
+	for line := range strings.Lines(string(b)) {
+		if key, value, _ := strings.Cut(line, ":"); key == "RssAnon" || key == "VmSwap" {
+			n, _ := strconv.ParseUint(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+			kilobytes += n
+		}
+	}
+	return kilobytes << 10 / image.PageSize
+}
+
 // mapping is a line of /proc/PID/maps.
 type mapping struct {
 	start, end uint64
+	offset     uint64 // in the file, in bytes
 	perm, name string
+	device     string
 	inode      uint64
 }
 
@@ -69,7 +81,8 @@ func (p *process) maps() ([]mapping, error) {
 		lo, hi, _ := strings.Cut(fields[0], "-")
 		m.start, _ = strconv.ParseUint(lo, 16, 64)
 		m.end, _ = strconv.ParseUint(hi, 16, 64)
-		m.perm = fields[1]
+		m.perm, m.device = fields[1], fields[3]
+		m.offset, _ = strconv.ParseUint(fields[2], 16, 64)
 		m.inode, _ = strconv.ParseUint(fields[4], 10, 64)
 		if len(fields) > 5 {
 			m.name = fields[5]
@@ -79,117 +92,24 @@ func (p *process) maps() ([]mapping, error) {
 	return ms, sc.Err()
 }
 
-func (m mapping) shared() bool { return strings.HasSuffix(m.perm, "s") }
+func (m mapping) private() bool { return strings.HasSuffix(m.perm, "p") }
+
+// memoryNames are how the kernel names mappings of files that exist in memory only.
+var memoryNames = []string{"/dev/zero", "/memfd:", "/SYSV", "[anon_shmem:"}
 
 // file says whether the pages may be those of a file on a file system, which is not copied.
 func (m mapping) file() bool {
-	return m.inode != 0 && !strings.HasPrefix(m.name, "/dev/zero") && !strings.HasPrefix(m.name, "/memfd:") && !strings.HasPrefix(m.name, "/SYSV")
+	return m.inode != 0 && !slices.ContainsFunc(memoryNames, func(name string) bool { return strings.HasPrefix(m.name, name) })
 }
+
+// anonymous says whether nothing but the program itself has ever put anything into the mapping.
+func (m mapping) anonymous() bool { return m.private() && m.inode == 0 && !m.kernels() }
+
+// kernels says whether the mapping is vdso, vvar or vsyscall: some pages at most, left to the final dump.
+func (m mapping) kernels() bool { return strings.HasPrefix(m.name, "[v") }
 
 // dumped says whether a dump has pages of the mapping: all but the kernel's own and shared files.
-func (m mapping) dumped() bool {
-	if strings.HasPrefix(m.name, "[v") { // vdso, vvar, vsyscall: some pages at most, left to the final dump
-		return false
-	}
-	return !(m.shared() && m.file())
-}
-
-// include/uapi/linux/fs.h
-const (
-	pagemapScan     = 0xc0606610
-	pageIsFile      = 1 << 2
-	pageIsPresent   = 1 << 3
-	pageIsSwapped   = 1 << 4
-	scanArgSize     = 96
-	regionsPerScan  = 4096
-	entriesPerWalk  = 1 << 16
-	pagemapPresent  = 1 << 63
-	pagemapSwapped  = 1 << 62
-	pagemapFileMask = 1 << 61 // file-backed or shared anonymous
-)
-
-type region struct{ start, end, categories uint64 }
-
-type scanArg struct {
-	size, flags, start, end, walkEnd, vec, vecLen, maxPages, inverted, mask, anyOf, returned uint64
-}
-
-// populated calls f with every range of the mapping that has pages which a dump would write.
-func (p *process) populated(m mapping, f func(start, end uint64) error) error {
-	wantFile := !m.file() // shared anonymous pages count as file pages
-	if !p.noScan {
-		err := p.scan(m, wantFile, f)
-		if !errors.Is(err, unix.ENOTTY) && !errors.Is(err, unix.EINVAL) {
-			return err
-		}
-		p.noScan = true
-	}
-	return p.walk(m, wantFile, f)
-}
-
-// scan asks the kernel for populated ranges (PAGEMAP_SCAN, Linux 6.7); it skips holes without looking at each page.
-func (p *process) scan(m mapping, wantFile bool, f func(start, end uint64) error) error {
-	if p.regions == nil {
-		p.regions = make([]region, regionsPerScan)
-	}
-	for at := m.start; at < m.end; {
-		arg := scanArg{size: scanArgSize, start: at, end: m.end, anyOf: pageIsPresent | pageIsSwapped, returned: pageIsPresent | pageIsSwapped | pageIsFile,
-			vec: uint64(uintptr(unsafe.Pointer(&p.regions[0]))), vecLen: regionsPerScan}
-		n, _, e := unix.Syscall(unix.SYS_IOCTL, p.pagemap.Fd(), pagemapScan, uintptr(unsafe.Pointer(&arg)))
-		if e != 0 {
-			return e
-		}
-		for _, r := range p.regions[:n] {
-			if r.categories&pageIsFile != 0 && !wantFile {
-				continue
-			}
-			if err := f(r.start, r.end); err != nil {
-				return err
-			}
-		}
-		if arg.walkEnd <= at {
-			return nil
-		}
-		at = arg.walkEnd
-	}
-	return nil
-}
-
-// walk reads /proc/PID/pagemap, 8 bytes a page (Documentation/admin-guide/mm/pagemap.rst).
-func (p *process) walk(m mapping, wantFile bool, f func(start, end uint64) error) error {
-	if p.entries == nil {
-		p.entries = make([]byte, entriesPerWalk*8)
-	}
-	var from, to uint64 // the range being gathered
-	for at := m.start; at < m.end; {
-		n, err := p.pagemap.ReadAt(p.entries[:min(entriesPerWalk, (m.end-at)/image.PageSize)*8], int64(at/image.PageSize*8))
-		if n < 8 {
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			return err
-		}
-		for i := 0; i+8 <= n; i += 8 {
-			e := binary.LittleEndian.Uint64(p.entries[i:])
-			if e&(pagemapPresent|pagemapSwapped) != 0 && (wantFile || e&pagemapFileMask == 0) {
-				if to != at {
-					if from < to {
-						if err := f(from, to); err != nil {
-							return err
-						}
-					}
-					from = at
-				}
-				to = at + image.PageSize
-			}
-			at += image.PageSize
-		}
-	}
-	if from < to {
-		return f(from, to)
-	}
-	return nil
-}
+func (m mapping) dumped() bool { return !m.kernels() && (m.private() || !m.file()) }
 
 // read fills b from addr and returns which pages could be read: one that cannot was unmapped meanwhile.
 func (p *process) read(addr uint64, b []byte) func(page int) bool {

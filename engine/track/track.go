@@ -9,8 +9,8 @@ import (
 )
 
 // Tracker looks at one running tree, round after round. It never stops the tree for longer than microseconds and never
-// changes it. It may report a page that did not change; the final dump compares every page, so that a page it misses costs
-// time in the freeze, never a wrong byte. A Tracker is used by one goroutine at a time.
+// changes it. It may report a page that did not change. What was written while a round reads is in the next round; what a final
+// dump may leave out because a round had it, only an Exact tracker says. A Tracker is used by one goroutine at a time.
 type Tracker interface {
 	// Name is "hash", "softdirty" or "wp".
 	Name() string
@@ -24,11 +24,25 @@ type Tracker interface {
 	Close() error
 }
 
+// Exact is a Tracker that can tell what its rounds are worth once the tree stands still.
+type Exact interface {
+	Tracker
+	// Changed says which pages the tree, which is frozen, has changed since the last Round looked at them. The caller keeps every
+	// thread of it from running (cgroup.freeze, or CRIU's stop, from query-ext-files on) from before the call until it
+	// has read what changed. It changes nothing and may be called again; if the tree runs on, further rounds are as if it had not
+	// been called. It costs some milliseconds a GiB. After an error nothing may be taken to be the same; before the first Round nothing is.
+	Changed(ctx context.Context) (*Changes, error)
+}
+
 // RoundStats are a round's figures.
 type RoundStats struct {
-	Tracker   string        `json:"tracker"`
+	Tracker   string        `json:"tracker"`   // "hash", if all of wp's processes had to be hashed
 	Scanned   uint64        `json:"scanned"`   // pages looked at
 	Emitted   uint64        `json:"emitted"`   // pages handed over
 	Processes int           `json:"processes"` // of the tree, at the end of the round
 	Took      time.Duration `json:"took_ns"`
+	// Stopped is the longest that a thread of the tree stood still for the tracker itself, without what an engine's pre-dump stops.
+	Stopped time.Duration `json:"stopped_ns,omitempty"`
+	// Fallback says which processes are hashed instead of watched, and why, for people; "" if none are.
+	Fallback string `json:"fallback,omitempty"`
 }

@@ -30,9 +30,9 @@ func TestRealEngineKeepsTheContract(t *testing.T) {
 	onHost(t, func() { enginetest.Run(t, newGround(t)) })
 }
 
-// onHost runs a test or benchmark on a host of its own: outside it builds this package's tests, installs them and runs the one
-// that called it there; inside it runs f.
-func onHost(t testing.TB, f func()) {
+// onHost runs a test or benchmark on a host of its own: outside it builds this package's tests and the programs (packages of this
+// module), installs them and runs the one that called it there; inside it runs f.
+func onHost(t testing.TB, f func(), programs ...string) {
 	t.Helper()
 	if os.Getenv(insideEnv) != "" {
 		f()
@@ -43,14 +43,17 @@ func onHost(t testing.TB, f func()) {
 	if err := h.Install(buildTests(t), at); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	for _, p := range programs {
+		hosttest.Install(t, p, "/usr/local/bin/"+filepath.Base(p), h)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute+*churnFor)
 	defer cancel()
 	argv, ran := []string{at, "-test.v", "-test.run", "^" + t.Name() + "$"}, "--- PASS: "+t.Name()
 	if _, bench := t.(*testing.B); bench {
 		argv, ran = []string{at, "-test.run", "^$", "-test.benchtime", "1x", "-test.bench", "^" + t.Name() + "$"}, t.Name()
 	}
 	cmd := h.Command(ctx, argv...)
-	cmd.Env = append(cmd.Env, insideEnv+"=1")
+	cmd.Env = append(cmd.Env, insideEnv+"=1", churnEnv+"="+churnFor.String())
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("on the host: %v\n%s", err, out)

@@ -35,7 +35,7 @@ func TestAMigrationMakesItsRoundsBySoftDirtyWhereTheKernelHasIt(t *testing.T) {
 		drover("run", "memory", "--host", "alpha", "--", "dirtier", "-memory", "32M", "-working-set", "1M", "-rate", "200", "-say", "200ms")
 		works()
 
-		m, err := c.Migrate(t.Context(), nil, "memory", "beta", "--max-rounds", "3", "--downtime", "1ms")
+		m, err := c.Migrate(t.Context(), nil, "memory", "beta", "--max-rounds", "3", "--downtime", "1ms", "--tracker", "softdirty")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -52,6 +52,8 @@ func (a *Agent) chooseTracker(ctx context.Context, name string, lent tree.Lent, 
 		return nil, err
 	}
 	switch chosen {
+	case "wp":
+		return track.NewWP(lent.Tree(), a.log), nil
 	case "hash":
 		return track.NewHash(lent.Tree()), nil
 	case "softdirty":

@@ -127,7 +127,7 @@ type MoveOptions struct {
 	MaxRounds        int                  `json:"max_rounds,omitempty"`         // 1..64, default 8; the final dump is not a round
 	Downtime         time.Duration        `json:"downtime_ns,omitempty"`        // cut over when the predicted blackout is within it; default DefaultDowntime
 	DowntimeStrict   bool                 `json:"downtime_strict,omitempty"`    // fail instead of cutting over when it cannot be met
-	Tracker          string               `json:"tracker,omitempty"`            // "", "hash", "softdirty"
+	Tracker          string               `json:"tracker,omitempty"`            // "", "wp", "softdirty", "hash"
 	Compression      string               `json:"compression,omitempty"`        // "", "none", "s2", "zstd"
 	Bandwidth        int64                `json:"bandwidth,omitempty"`          // bytes a second on the wire; 0 is no limit
 	Probation        time.Duration        `json:"probation_ns,omitempty"`       // default 2 s

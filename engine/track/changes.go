@@ -1,0 +1,75 @@
+package track
+
+import (
+	"slices"
+
+	"drover/engine/image"
+)
+
+// Changes says which pages of a frozen tree are still what a tracker's rounds have handed over last. A nil *Changes knows of none.
+type Changes struct {
+	same  map[uint64][]span // by pid in the tree's own namespace; by rising address
+	stats RoundStats
+}
+
+type span struct{ start, end uint64 }
+
+// Stats are the figures of the scan: Scanned is how many pages of their own the watched processes have, Emitted how many of them changed.
+func (c *Changes) Stats() RoundStats {
+	if c == nil {
+		return RoundStats{}
+	}
+	return c.stats
+}
+
+// Split calls f with the range from start to end of the process with that pid (in the tree's own pid namespace) in pieces, by
+// rising address. Of a piece that is the same, whatever the rounds have handed over last for each of its pages is what the page
+// holds, as long as the tree stands still; no other piece may be relied on: it changed, was never seen, or is memory of a kind that cannot be
+// watched. It stops at f's first error. start and end are addresses of pages.
+func (c *Changes) Split(pid, start, end uint64, f func(start, end uint64, same bool) error) error {
+	if c == nil {
+		return f(start, end, false)
+	}
+	all := c.same[pid]
+	i, _ := slices.BinarySearchFunc(all, start, func(s span, at uint64) int {
+		if s.end <= at {
+			return -1
+		}
+		return 1
+	})
+	for ; start < end && i < len(all) && all[i].start < end; i++ {
+		if start < all[i].start {
+			if err := f(start, all[i].start, false); err != nil {
+				return err
+			}
+			start = all[i].start
+		}
+		to := min(end, all[i].end)
+		if err := f(start, to, true); err != nil {
+			return err
+		}
+		start = to
+	}
+	if start < end {
+		return f(start, end, false)
+	}
+	return nil
+}
+
+// add notes the ranges of a process that are the same; neighbours become one.
+func (c *Changes) add(pid uint64, known []span, changed uint64) {
+	joined := make([]span, 0, len(known))
+	for _, s := range known {
+		c.stats.Scanned += (s.end - s.start) / image.PageSize
+		switch n := len(joined); {
+		case s.start == s.end:
+		case n > 0 && joined[n-1].end == s.start:
+			joined[n-1].end = s.end
+		default:
+			joined = append(joined, s)
+		}
+	}
+	c.same[pid] = joined
+	c.stats.Scanned += changed
+	c.stats.Emitted += changed
+}
