@@ -26,7 +26,8 @@ func (c *Coordinator) chooseTarget(l *lead, w record.Workload, inv workerapi.Inv
 	q.Memory = placement.Need(l.workloadNow(w, time.Now()))
 	host, not := placement.Choose(c.hostsNow(l), q)
 	if host == "" {
-		return "", errs.New(errs.Refused, "%s can move nowhere: %s", w.Name, placement.Explain(not))
+		return "", errs.New(errs.Refused, "%s can move nowhere: %s", w.Name, placement.Explain(not)).
+			WithNext("mend one of them, or let another host join; drover doctor %s --to HOST says all that the doctor finds there", w.Name)
 	}
 	return host, nil
 }

@@ -121,7 +121,7 @@ func (h *Host) topmost(path string, ps processes) (int, error) {
 func groupOfUnit(ctx context.Context, unit string) (string, error) {
 	conn, err := dbus.NewSystemConnectionContext(ctx)
 	if err != nil {
-		return "", errs.New(errs.Refused, "unit %s cannot be looked up: systemd does not answer: %w", unit, err).WithNext("adopt it with --pid or --cgroup")
+		return "", errs.New(errs.Refused, "unit %s cannot be looked up: no systemd answers on this host: %w", unit, err).WithNext("adopt it with --pid or --cgroup")
 	}
 	defer conn.Close()
 	if !strings.Contains(unit, ".") {

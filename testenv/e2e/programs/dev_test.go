@@ -1,0 +1,42 @@
+package programs
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"drover/internal/errs"
+	"drover/testenv/cluster"
+	"drover/testenv/host/hosttest"
+)
+
+// TestDevStartsWithoutAComplaint runs the throwaway cluster on a host of its own, twice, and uses it as the README does.
+func TestDevStartsWithoutAComplaint(t *testing.T) {
+	bed := hosttest.Bed(t)
+	h := hosttest.Host(t, bed, "solo")
+	if err := h.Install(filepath.Join(built, "drover"), drover); err != nil {
+		t.Fatal(err)
+	}
+	s := &stage{Cluster: &cluster.Cluster{Bed: bed, Coordinators: []*cluster.Member{{Host: h}}}}
+	for range 2 { // the second meets what the first has left
+		d, err := h.Start(t.Context(), "dev", []string{drover, "dev"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		hosttest.Eventually(t, "dev says how to use it", func() bool { return strings.Contains(d.Log(), "DROVER_CONFIG=") })
+		said := d.Log()
+		for line := range strings.Lines(said) {
+			if strings.Contains(line, "level=") {
+				t.Errorf("it complains at its start: %s", line)
+			}
+		}
+		const config = "/var/tmp/drover-dev/client.yaml"
+		s.do(t, "--config", config, "run", "sleeper", "--host", "dev", "--", "sleep", "1000")
+		s.refuses(t, errs.Refused, []string{"web.service", "no systemd"}, "--config", config, "adopt", "web", "--host", "dev", "--unit", "web.service")
+		s.refuses(t, errs.Refused, []string{"init"}, "--config", config, "adopt", "web", "--host", "dev", "--pid", "1")
+		if err := d.Kill(context.WithoutCancel(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
