@@ -1,19 +1,17 @@
 package engine_test
 
 import (
-	"context"
-	"encoding/binary"
+	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,154 +22,6 @@ import (
 	"drover/engine/track"
 	"drover/internal/migration"
 )
-
-// clan is a tree of a libc, in Python, whose processes were forked and share the pages that neither has written to since. Each
-// has threads that write their process's pages and look at all of them again and again: a page has the number of the process
-// that wrote it last, its own, and how often. What it ought to have stands in the stack and heap beside, so that one that was
-// lost or mixed up shows. Slots of 32 bytes in a file tell pid, work and wrong pages.
-const clan = `
-import os, struct, sys, threading, time
-PAGE, PAGES, THREADS = 4096, 1024, 3
-memory = bytearray(PAGE * PAGES)
-who = [0] * PAGES
-count = [0] * PAGES
-def put(me, page):
-    count[page] += 1
-    who[page] = me
-    struct.pack_into("<QQQ", memory, page * PAGE, me, page, count[page])
-    struct.pack_into("<Q", memory, page * PAGE + PAGE - 8, count[page])
-for page in range(PAGES):
-    if page % 5:
-        put(1, page)
-out = os.open(sys.argv[1], os.O_RDWR)
-def live(me):
-    lock = threading.Lock()
-    state = [0, 0]
-    def work(t):
-        rounds = 0
-        while True:
-            for page in range(t, PAGES, THREADS):
-                with lock:
-                    if page % 5:
-                        got = struct.unpack_from("<QQQ", memory, page * PAGE)
-                        end = struct.unpack_from("<Q", memory, page * PAGE + PAGE - 8)
-                        if got != (who[page], page, count[page]) or end != (count[page],):
-                            state[1] += 1
-                    elif any(memory[page * PAGE:(page + 1) * PAGE:256]):
-                        state[1] += 1
-                    if page % 5 and (page * 7 + rounds) % 16 == me:
-                        put(me, page)
-                    state[0] += 1
-                    if page % 64 == t:
-                        os.pwrite(out, struct.pack("<QQQQ", os.getpid(), state[0], state[1], os.getuid()), me * 32)
-            rounds += 1
-            time.sleep(0.001)
-    for t in range(THREADS - 1):
-        threading.Thread(target=work, args=(t,), daemon=True).start()
-    work(THREADS - 1)
-for child in (2, 3, 4):
-    if os.fork() == 0:
-        if child == 3:
-            os.setgid(65534)
-            os.setuid(65534)
-        if child == 4 and os.fork() == 0:
-            live(5)
-        live(child)
-live(1)
-`
-
-const clanSize = 5
-
-// clanTree is one that runs.
-type clanTree struct {
-	*testing.T
-	e      *criu.Engine
-	tree   engine.Tree
-	slots  string
-	images *os.File
-}
-
-func startClan(t *testing.T) *clanTree {
-	t.Helper()
-	c := &clanTree{T: t, e: criu.New(criu.Config{}), tree: engine.Tree{Cgroup: filepath.Join(cgroups, "clan")}, slots: "/run/clan"}
-	must(t, os.Mkdir(c.tree.Cgroup, 0o755))
-	must(t, os.WriteFile(c.slots, make([]byte, 32*(clanSize+1)), 0o666))
-	cmd := exec.Command("/usr/bin/python3", "-c", clan, c.slots)
-	dir, err := os.Open(c.tree.Cgroup)
-	must(t, err)
-	defer dir.Close()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, UseCgroupFD: true, CgroupFD: int(dir.Fd())}
-	must(t, cmd.Start())
-	go cmd.Wait()
-	c.tree.Pid = cmd.Process.Pid
-	t.Cleanup(func() {
-		must(t, c.e.Kill(context.Background(), c.tree))
-		must(t, os.Remove(c.tree.Cgroup))
-		os.Remove(c.slots)
-	})
-	c.newImages()
-	c.wantRunning()
-	return c
-}
-
-func (c *clanTree) newImages() {
-	var err error
-	c.images, err = os.Open(c.TempDir())
-	must(c.T, err)
-	c.Cleanup(func() { c.images.Close() })
-}
-
-type clanSlot struct{ pid, work, wrong, uid uint64 }
-
-func (c *clanTree) look() (all []clanSlot) {
-	b, err := os.ReadFile(c.slots)
-	must(c.T, err)
-	for i := 1; i <= clanSize; i++ {
-		at := func(n int) uint64 { return binary.LittleEndian.Uint64(b[32*i+8*n:]) }
-		all = append(all, clanSlot{at(0), at(1), at(2), at(3)})
-	}
-	return all
-}
-
-// wantRunning waits until every process, but those stopped, has looked at all its pages, and fails if one was wrong.
-func (c *clanTree) wantRunning(stopped ...uint64) {
-	c.Helper()
-	before := c.look()
-	eventually(c, "every process looks at all its pages", func() bool {
-		for i, now := range c.look() {
-			if !slices.Contains(stopped, now.pid) && now.work < before[i].work+2*1024 {
-				return false
-			}
-		}
-		return true
-	})
-	for i, now := range c.look() {
-		if now.wrong != 0 {
-			c.Fatalf("process %d (pid %d) found %d wrong pages", i+1, now.pid, now.wrong)
-		}
-		if slices.Contains(stopped, now.pid) && now.work != before[i].work {
-			c.Errorf("process %d was stopped and works", i+1)
-		}
-		if wants := map[int]uint64{2: 65534}[i]; now.uid != wants {
-			c.Errorf("process %d has uid %d", i+1, now.uid)
-		}
-	}
-}
-
-func (c *clanTree) wantStill() {
-	c.Helper()
-	before := c.look()
-	time.Sleep(50 * time.Millisecond) // nothing tells that nothing happens
-	if now := c.look(); !slices.Equal(now, before) {
-		c.Errorf("it works while it is held: %v, then %v", before, now)
-	}
-}
-
-func (c *clanTree) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
-	c.Cleanup(cancel)
-	return ctx
-}
 
 // dump dumps lazily and reads the memory that was left out.
 func (c *clanTree) dump(final migration.FinalState) (engine.Hold, copied) {
@@ -258,6 +108,10 @@ func (m copied) Runs(pid, from, to uint64) iter.Seq[lazy.Run] {
 
 // TestMemoryIsCarriedBesideTheImages moves a tree of forked processes with a libc through lazy dumps and restores.
 func TestMemoryIsCarriedBesideTheImages(t *testing.T) {
+	if os.Getenv(driverEnv) != "" {
+		driveCRIU(t)
+		return
+	}
 	onHost(t, func() {
 		for _, c := range []struct {
 			name string
@@ -303,6 +157,36 @@ func TestMemoryIsCarriedBesideTheImages(t *testing.T) {
 				_, err = f.Fill(c.ctx(), nil)
 				must(c.T, err)
 				c.killCRIU(h)
+				c.finish(c.restore(migration.Running, memory))
+				c.wantRunning()
+			}},
+			{"the death of who drives CRIU at a dump's hold leaves it frozen, and it can go on", func(c *clanTree) {
+				kill := c.drive("dump")
+				c.wantStill()
+				kill()
+				c.wantStill()
+				must(c.T, os.WriteFile(filepath.Join(c.tree.Cgroup, "cgroup.freeze"), []byte("0"), 0))
+				c.wantRunning()
+				c.newImages()
+				c.move(migration.Running)
+				c.wantRunning()
+			}},
+			{"the death of who drives CRIU at a restore's hold leaves nothing", func(c *clanTree) {
+				h, memory := c.dump(migration.Dead)
+				_, err := h.Commit(c.ctx())
+				must(c.T, err)
+				f, err := lazy.Listen(c.images.Name(), memory)
+				must(c.T, err)
+				defer f.Close()
+				kill := c.drive("restore")
+				_, err = f.Fill(c.ctx(), nil)
+				must(c.T, err)
+				c.wantStill()
+				kill()
+				eventually(c, "nothing is left", func() bool {
+					left, err := os.ReadFile(filepath.Join(c.tree.Cgroup, "cgroup.procs"))
+					return err == nil && len(left) == 0
+				})
 				c.finish(c.restore(migration.Running, memory))
 				c.wantRunning()
 			}},
@@ -360,10 +244,8 @@ func (c *clanTree) finish(h engine.Hold, f *lazy.Filler) {
 // killCRIU ends the only one there is, and waits until the hold knows.
 func (c *clanTree) killCRIU(h engine.Hold) {
 	c.Helper()
-	for _, pid := range allPids() {
-		if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); filepath.Base(exe) == "criu" {
-			unix.Kill(pid, unix.SIGKILL)
-		}
+	for _, pid := range running("criu") {
+		unix.Kill(pid, unix.SIGKILL)
 	}
 	<-h.Lost()
 	c.wantStill()
@@ -371,4 +253,60 @@ func (c *clanTree) killCRIU(h engine.Hold) {
 		c.Errorf("commit of a lost hold: %v", err)
 	}
 	must(c.T, h.Abort(c.ctx()))
+}
+
+// driverEnv makes this binary a process that drives CRIU as a keeper does, until it is killed: "dump" or "restore", the root's
+// pid, the cgroup, the images.
+const driverEnv = "DROVER_ENGINETEST_DRIVER"
+
+// drive starts such a process and returns when it holds the tree; kill ends it, and returns when CRIU has ended too.
+func (c *clanTree) drive(what string) (kill func()) {
+	c.Helper()
+	cmd := exec.Command("/proc/self/exe", "-test.run", "^TestMemoryIsCarriedBesideTheImages$")
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d %s %s", driverEnv, what, c.tree.Pid, c.tree.Cgroup, c.images.Name()))
+	out, err := cmd.StdoutPipe()
+	must(c.T, err)
+	must(c.T, cmd.Start())
+	said, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil || said != "held\n" {
+		cmd.Process.Kill()
+		rest, _ := io.ReadAll(out)
+		c.Fatalf("the driver said %q and %s", said, rest)
+	}
+	return func() {
+		must(c.T, cmd.Process.Kill())
+		cmd.Wait()
+		eventually(c, "CRIU ends", func() bool { return len(running("criu")) == 0 })
+	}
+}
+
+func driveCRIU(t *testing.T) {
+	var what string
+	r := engine.RestoreRequest{Lazy: true}
+	d := engine.DumpRequest{Lazy: true}
+	var dir string
+	_, err := fmt.Sscan(os.Getenv(driverEnv), &what, &d.Tree.Pid, &d.Tree.Cgroup, &dir)
+	must(t, err)
+	d.Images, err = os.Open(dir)
+	must(t, err)
+	r.Images, r.Cgroup = d.Images, d.Tree.Cgroup
+	e := criu.New(criu.Config{})
+	if what == "dump" {
+		_, err = e.Dump(t.Context(), d)
+	} else {
+		_, err = e.Restore(t.Context(), r)
+	}
+	must(t, err)
+	fmt.Println("held")
+	select {} // until it is killed
+}
+
+// running lists the processes that run a program of that name.
+func running(name string) (pids []int) {
+	for _, pid := range allPids() {
+		if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); filepath.Base(exe) == name {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
