@@ -26,6 +26,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 	ceres := s.Coordinators[0]
 	for path, content := range map[string]string{
 		"/etc/drover/garbage.yaml": "\x00\x01{{{", "/etc/drover/wrong-key.yaml": "listne: :7202\n", "/etc/drover/wrong-type.yaml": "log: {level: [1, 2]}\n",
+		"/etc/drover/empty.yaml": "", "/etc/drover/broken.json": `{"listen": `,
 		"/etc/drover/plan.yaml": "name: friday\nmigrations:\n  - {workload: count, too: beta}\n",
 	} {
 		if err := os.WriteFile(ceres.Path(path), []byte(content), 0o600); err != nil {
@@ -100,6 +101,12 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		{"an output that there is none", errs.Invalid, "stdmid", "logs count --stream stdmid"},
 		{"continuing nobody", errs.NotFound, "nobody", "continue nobody"},
 		{"continuing what has ended", errs.Conflict, "ended", "continue ended"},
+		{"continuing it on a host that has nothing of it", errs.NotFound, "beta|count", "continue count --host beta --force"},
+		{"continuing it on a host without saying so twice", errs.Refused, "beta|alpha|count", "continue count --host beta"},
+		{"removing it from a host that has nothing of it", errs.NotFound, "beta|count", "rm count --host beta"},
+		{"removing it from no host", errs.NotFound, "omega", "rm count --host omega"},
+		{"removing a coordinator that there is not", errs.NotFound, "pluto", "cluster remove pluto --yes"},
+		{"removing the last coordinator", errs.Conflict, "ceres", "cluster remove ceres --yes"},
 		{"showing nothing", errs.NotFound, "nobody", "show nobody"},
 		{"aborting nothing", errs.NotFound, "nobody", "abort nobody"},
 		{"watching nothing", errs.NotFound, "nobody", "watch nobody"},
@@ -111,6 +118,10 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		{"a configuration of garbage", errs.Invalid, "garbage.yaml", "worker --config /etc/drover/garbage.yaml"},
 		{"a configuration with a wrong key", errs.Invalid, "wrong-key.yaml|listne", "worker --config /etc/drover/wrong-key.yaml"},
 		{"a configuration of a wrong type", errs.Invalid, "wrong-type.yaml|log.level", "worker --config /etc/drover/wrong-type.yaml"},
+		{"a configuration that is a folder", errs.Invalid, "/etc/drover|directory", "worker --config /etc/drover"},
+		{"a configuration of nothing", errs.Invalid, "empty.yaml|empty", "coordinator --config /etc/drover/empty.yaml"},
+		{"a configuration of nothing, for a verb", errs.Invalid, "empty.yaml|empty", "hosts --config /etc/drover/empty.yaml"},
+		{"a configuration of broken JSON", errs.Invalid, "broken.json|line 1", "hosts --config /etc/drover/broken.json"},
 		{"a configuration that is not there", errs.NotFound, "/nowhere.yaml", "worker --config /nowhere.yaml"},
 	} {
 		t.Run(c.why, func(t *testing.T) {
@@ -139,7 +150,10 @@ func TestWhatIsBeingMovedIsLeftAlone(t *testing.T) {
 		s.refuses(t, errs.Conflict, []string{"count"}, strings.Fields(args)...)
 	}
 	s.do(t, "abort", "count")
-	s.refuses(t, errs.NotFound, []string{"count"}, "abort", "count")
+	again := s.ask(t, "abort", "count")
+	if again.code != 0 || !strings.Contains(again.complaint, "has been rolled back already") || !strings.Contains(again.out, "count stays on alpha") {
+		t.Errorf("aborted again: exit code %d\n%s%s", again.code, again.out, again.complaint)
+	}
 	if is := s.awaitState(t, "count", workload.Running); is.Owner != "alpha" || is.Status.Pid != pid {
 		t.Errorf("it had pid %d on alpha and has %d on %s", pid, is.Status.Pid, is.Owner)
 	}
