@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +24,8 @@ type model struct {
 	holds  []*modelHold
 	frozen chan struct{} // closed when a dump waits at its freeze for ctx, if wait is set
 	wait   bool
+	lazy   []bool // of each dump and restore, in order
+	full   error  // what commits fail with
 }
 
 func (m *model) Probe(context.Context) (engine.Features, error) {
@@ -32,6 +35,7 @@ func (m *model) PreDump(context.Context, engine.PreDumpRequest) (engine.Stats, e
 	return engine.Stats{}, engine.ErrNoTracking
 }
 func (m *model) Dump(ctx context.Context, r engine.DumpRequest) (engine.Hold, error) {
+	m.asked(r.Lazy)
 	if m.wait {
 		close(m.frozen)
 		<-ctx.Done()
@@ -54,6 +58,10 @@ func (m *model) Dump(ctx context.Context, r engine.DumpRequest) (engine.Hold, er
 	return m.held(r.Tree.Pid), nil
 }
 func (m *model) Restore(_ context.Context, r engine.RestoreRequest) (engine.Hold, error) {
+	m.asked(r.Lazy)
+	if len(r.Inherit) == 0 {
+		return m.held(os.Getpid()), nil
+	}
 	b, err := io.ReadAll(r.Inherit["net"])
 	if err != nil {
 		return nil, err
@@ -68,6 +76,12 @@ func (m *model) Continue(_ context.Context, t engine.Tree, keep []int) error {
 	return errs.New(errs.Refused, "%d keeps %v", t.Pid, keep).WithNext("do this")
 }
 
+func (m *model) asked(lazy bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lazy = append(m.lazy, lazy)
+}
+
 func (m *model) made() []*modelHold {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -77,7 +91,7 @@ func (m *model) made() []*modelHold {
 func (m *model) held(pid int) engine.Hold {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	h := &modelHold{pid: pid, lost: make(chan struct{})}
+	h := &modelHold{pid: pid, lost: make(chan struct{}), refuse: m.full}
 	m.holds = append(m.holds, h)
 	return h
 }
@@ -85,6 +99,7 @@ func (m *model) held(pid int) engine.Hold {
 type modelHold struct {
 	pid     int
 	lost    chan struct{}
+	refuse  error
 	mu      sync.Mutex
 	verdict migration.Verdict
 }
@@ -93,6 +108,9 @@ func (h *modelHold) Pid() int              { return h.pid }
 func (h *modelHold) Stats() engine.Stats   { return engine.Stats{Frozen: 5} }
 func (h *modelHold) Lost() <-chan struct{} { return h.lost }
 func (h *modelHold) Commit(context.Context) (engine.Stats, error) {
+	if h.refuse != nil {
+		return engine.Stats{}, h.refuse
+	}
 	return engine.Stats{Frozen: 6}, h.decide(migration.Commit)
 }
 func (h *modelHold) Abort(context.Context) error { return h.decide(migration.Abort) }
@@ -281,6 +299,63 @@ func TestDescriptorsReachTheEngine(t *testing.T) {
 	}
 	if err := r.Abort(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestALazyRequestStaysOne(t *testing.T) {
+	m := &model{}
+	_, c := serving(t, m)
+	for _, lazy := range []bool{true, false} {
+		h, err := c.Dump(t.Context(), engine.DumpRequest{Images: images(t), Lazy: lazy})
+		if err == nil {
+			err = h.Abort(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h, err = c.Restore(t.Context(), engine.RestoreRequest{Images: images(t), Lazy: lazy}); err == nil {
+			err = h.Abort(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []bool{true, true, false, false}; !slices.Equal(m.lazy, want) {
+		t.Errorf("asked for %v, got %v", want, m.lazy)
+	}
+}
+
+func TestARefusedCommitLeavesTheHold(t *testing.T) {
+	m := &model{full: errs.New(errs.Conflict, "not filled")}
+	_, c := serving(t, m)
+	dir := images(t)
+	temp, err := os.MkdirTemp("/tmp", ".criu.mntns.")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := temp[:len("/tmp/.criu.mntns.")] + "aB3xY9" // six characters, as CRIU names it
+	if err := os.Rename(temp, named); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir.Name(), "restore.log"), []byte("mnt: temporary root "+named+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h, err := c.Restore(t.Context(), engine.RestoreRequest{Images: dir, Lazy: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Commit(t.Context()); errs.KindOf(err) != errs.Conflict {
+		t.Fatalf("got %v", err)
+	}
+	if again, err := c.Hold(t.Context()); err != nil || again == nil {
+		t.Errorf("the hold is gone: %v", err)
+	}
+	if err := h.Abort(t.Context()); err != nil {
+		t.Errorf("abort: %v", err)
+	}
+	if _, err := os.Stat(named); !os.IsNotExist(err) {
+		t.Errorf("CRIU's temporary directory is left: %v", err)
+		os.Remove(named)
 	}
 }
 
