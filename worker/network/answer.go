@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -42,30 +41,25 @@ func icmpOf(addr netip.Addr) icmp {
 	return icmp{unix.NFPROTO_IPV6, unix.IPPROTO_ICMPV6, 1, 0, header + 6, header + 24}
 }
 
-// answer is the rule of the chain "in" that answers, or that of the chain "out" that lets exactly these answers out.
-func answer(hook string, addr netip.Addr) *nftables.Rule {
+// answer is the first rule of a fence's chain: of "in" the one that answers, of "out" the one that lets exactly these answers out.
+func answer(hook string, addr netip.Addr) []expr.Any {
 	i := icmpOf(addr)
 	if hook == "in" {
-		return &nftables.Rule{Exprs: slices.Concat(
+		return slices.Concat(
 			meta(expr.MetaKeyNFPROTO, i.family), network(to(addr), addr.AsSlice()), meta(expr.MetaKeyL4PROTO, unix.IPPROTO_TCP), neitherSYNNorRST(),
 			[]expr.Any{
 				&expr.Limit{Type: expr.LimitTypePkts, Rate: answersASecond, Unit: expr.LimitTimeSecond, Burst: answersAtOnce},
 				&expr.Counter{}, &expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: i.code},
-			})}
+			})
 	}
-	return &nftables.Rule{Exprs: slices.Concat(
+	return slices.Concat(
 		meta(expr.MetaKeyNFPROTO, i.family), network(from(addr), addr.AsSlice()), meta(expr.MetaKeyL4PROTO, i.protocol),
 		transport(0, []byte{i.kind, i.code}), transport(i.quotedProtocol, []byte{unix.IPPROTO_TCP}), transport(i.quotedTo, addr.AsSlice()),
 		[]expr.Any{
 			&expr.Immediate{Register: 1, Data: binaryutil.NativeEndian.PutUint32(criuMark)},
 			&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1},
 			&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictAccept},
-		})}
-}
-
-// answers says whether a rule is the one that answers.
-func answers(r *nftables.Rule) bool {
-	return slices.ContainsFunc(r.Exprs, func(e expr.Any) bool { _, ok := e.(*expr.Reject); return ok })
+		})
 }
 
 func neitherSYNNorRST() []expr.Any {

@@ -16,7 +16,10 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+	"github.com/google/nftables/xt"
 	"golang.org/x/sys/unix"
+
+	"drover/internal/errs"
 )
 
 func TestAFenceIsTheseRules(t *testing.T) {
@@ -54,6 +57,36 @@ func TestAFenceIsTheseRules(t *testing.T) {
 		})
 	}
 }
+
+func TestAFenceWhoseKernelCannotAnswerOnlyDrops(t *testing.T) {
+	l := newLAN(t)
+	l.host("alpha", "10.0.0.1/24")
+	ns, addr := l.path("alpha"), netip.MustParseAddr("10.0.0.50")
+	l.in("alpha", func() error {
+		c, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "x"})
+		chain := c.AddChain(&nftables.Chain{Table: table, Name: "x"})
+		c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{&expr.Match{Name: "nosuch", Info: &unknown}}})
+		if err := errs.New(errs.Failed, "as Fence has it: %w", c.Flush()); !lacking(err) {
+			t.Errorf("an expression that the kernel does not know: %v", err)
+		}
+		return raise(ns, addr, false)
+	})
+	const want = "meta 15 = 02, network 12+4 = 0a000032, count, drop\nmeta 15 = 02, network 16+4 = 0a000032, count, drop\n"
+	for _, chain := range []string{"in", "out"} {
+		if got := written(t, ns, fenceTables(addr)[0], chain); got != want {
+			t.Errorf("chain %s is\n%swant\n%s", chain, got, want)
+		}
+	}
+	if whole, err := Fenced(ctx, ns, addr); !whole || err != nil {
+		t.Errorf("it is no fence: %v, %v", whole, err)
+	}
+}
+
+var unknown = xt.Unknown("whatever")
 
 // written are a chain's rules as the kernel has them, a line each.
 func written(t *testing.T, ns string, table *nftables.Table, chain string) string {

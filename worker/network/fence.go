@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"net/netip"
 	"slices"
 
@@ -24,37 +25,54 @@ func Fence(ctx context.Context, nsPath string, addr netip.Addr) error {
 		return err
 	}
 	return within(nsPath, func() error {
-		c, err := nftables.New()
+		err := raise(nsPath, addr, true)
+		if lacking(err) {
+			err = raise(nsPath, addr, false)
+		}
 		if err != nil {
-			return errs.New(errs.Failed, "open nftables: %w", err)
+			return errs.New(errs.KindOf(err), "fence %s in %s: %w", addr, where(nsPath), err).
+				WithNext("the kernel needs nf_tables with the inet and arp families")
 		}
-		limit, err := limitBefore(c, nsPath, addr)
-		if err != nil {
-			return err
-		}
-		for _, t := range fenceTables(addr) {
-			replaceTable(c, t)
-			for _, hook := range hooksOf(t.Family) {
-				chain := c.AddChain(&nftables.Chain{
-					Table: t, Name: hook.name, Type: nftables.ChainTypeFilter, Hooknum: hook.number, Priority: hook.priority,
-				})
-				for _, r := range rules(t.Family, hook.name, addr) {
-					r.Table, r.Chain = t, chain
-					if answers(r) {
-						r.UserData = limit.remembered()
-					}
-					c.AddRule(r)
-				}
-			}
-		}
-		if err := c.Flush(); err != nil {
-			return errs.New(errs.Failed, "fence %s in %s: %w", addr, where(nsPath), err).
-				WithNext("the kernel needs nf_tables with the inet and arp families and nft_reject_inet")
-		}
-		limit.lift()
 		return nil
 	})
 }
+
+// raise puts a fence up in the calling thread's network, which nsPath names, one that answers or one that only drops.
+func raise(nsPath string, addr netip.Addr, answering bool) error {
+	c, err := nftables.New()
+	if err != nil {
+		return errs.New(errs.Failed, "open nftables: %w", err)
+	}
+	var limit icmpLimit
+	if limit, err = limitBefore(c, nsPath, addr); err != nil {
+		return err
+	}
+	for _, t := range fenceTables(addr) {
+		replaceTable(c, t)
+		for _, hook := range hooksOf(t.Family) {
+			chain := c.AddChain(&nftables.Chain{
+				Table: t, Name: hook.name, Type: nftables.ChainTypeFilter, Hooknum: hook.number, Priority: hook.priority,
+			})
+			if answering && t.Family == nftables.TableFamilyINet {
+				c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: answer(hook.name, addr), UserData: limit.remembered()})
+			}
+			for _, match := range matches(t.Family, addr) {
+				c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: append(match, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})})
+			}
+		}
+	}
+	if err := c.Flush(); err != nil {
+		return errs.New(errs.Failed, "change nftables: %w", err)
+	}
+	if answering {
+		limit.lift()
+	}
+	return nil
+}
+
+// lacking says whether the kernel has no such expression, as it is where nft_reject_inet or nft_limit is a module that cannot be
+// loaded. A fence there drops without an answer.
+func lacking(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) }
 
 // Unfence shows the address again. It announces nothing. Without a fence there is nothing to do.
 func Unfence(ctx context.Context, nsPath string, addr netip.Addr) error {
@@ -142,17 +160,6 @@ func hooksOf(family nftables.TableFamily) []hook {
 		{"in", nftables.ChainHookPrerouting, nftables.ChainPriorityRaw},
 		{"out", nftables.ChainHookOutput, nftables.ChainPriorityRaw},
 	}
-}
-
-// rules are those of one chain, in order, but for the table and the chain they are in.
-func rules(family nftables.TableFamily, hook string, addr netip.Addr) (all []*nftables.Rule) {
-	if family == nftables.TableFamilyINet {
-		all = append(all, answer(hook, addr))
-	}
-	for _, match := range matches(family, addr) {
-		all = append(all, &nftables.Rule{Exprs: append(match, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})})
-	}
-	return all
 }
 
 // matches lists the left sides of the rules that drop: what is about the address.

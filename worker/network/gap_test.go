@@ -29,8 +29,9 @@ func BenchmarkGap(b *testing.B) {
 			if how.last && w.address.Addr().Is6() {
 				continue
 			}
-			for _, blackout := range []time.Duration{300, 650, 800, 1000, 1500} {
-				blackout *= time.Millisecond
+			for _, blackout := range []time.Duration{
+				300 * time.Millisecond, 650 * time.Millisecond, 800 * time.Millisecond, time.Second, 1500 * time.Millisecond,
+			} {
 				b.Run(fmt.Sprintf("%s/%s/%s", w.name, how.name, blackout), func(b *testing.B) {
 					l := newLAN(b)
 					l.host("client", w.client)

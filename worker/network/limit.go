@@ -14,7 +14,7 @@ import (
 
 // icmpLimit is the least time, in ms, between two ICMP errors to one neighbour, after a burst of six. It is meant for hosts; a
 // client with a pool of connections would be answered on six of them. In a namespace that a workload has to itself it is
-// lifted while the address is fenced. The fence remembers it, as the comment of its answering rule: it outlives whoever made it.
+// lifted while the address is fenced. The fence remembers it, as the comment of its answer rules: it outlives whoever made it.
 type icmpLimit struct {
 	file string // "" in the host's network: the limit is not ours to lift
 	was  string // "" if it cannot be read
