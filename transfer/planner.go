@@ -2,7 +2,9 @@ package transfer
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"hash/maphash"
 	"math/bits"
 
 	"drover/internal/errs"
@@ -12,7 +14,7 @@ import (
 type planner struct {
 	limit  uint32
 	table  *pageTable
-	pieces *pieceSums
+	seed   maphash.Seed // of the pieces' hashes
 	sum    *manifest
 	root   [32]byte // once the end is planned
 	count  *counters
@@ -28,15 +30,15 @@ type planner struct {
 	sums   [MaxRun]Digest
 }
 
-// newPlanner makes a planner, whose pieces must be closed.
+// newPlanner makes a planner, whose table must be closed.
 func newPlanner(limit uint32, count *counters, emit func(*outFrame) error) (*planner, error) {
-	pieces, err := newPieceSums(limit)
+	table, err := newPageTable(limit)
 	if err != nil {
-		return nil, errs.New(errs.Failed, "reserve hashes of %d pages: %w", limit, err)
+		return nil, err
 	}
-	return &planner{
-		limit: limit, table: newPageTable(limit), pieces: pieces, sum: newManifest(), count: count, emit: emit, mapped: map[Space]bool{},
-	}, nil
+	p := &planner{limit: limit, table: table, seed: maphash.MakeSeed(), sum: newManifest(), count: count, emit: emit, mapped: map[Space]bool{}}
+	p.table.rows[0].pieces = sumPieces(p.seed, zeros[:PageSize])
+	return p, nil
 }
 
 // block plans a block's calls in their order.
@@ -98,9 +100,11 @@ func (p *planner) hold(i item, data []byte, sums []Digest) error {
 	n := pageCount{offered: uint64(len(sums))}
 	for at, sum := range sums {
 		h, err := p.table.hold(i.space, i.addr+uint64(at)*PageSize, sum)
-		if err != nil {
+		if errors.Is(err, ErrSlots) {
 			return errs.New(errs.Refused, "page %#x of space %s: %w (%d pages)", i.addr, i.space, err, p.limit).
 				WithNext("free memory on the target, or choose another one")
+		} else if err != nil {
+			return err
 		}
 		p.slots[at] = h.slot
 		if h.slot == 0 {
@@ -125,7 +129,9 @@ func (p *planner) hold(i item, data []byte, sums []Digest) error {
 
 // send plans a page, as a patch if enough of it stands in another slot, and says how many bytes were left out.
 func (p *planner) send(h holding, sum Digest, page []byte) (left int, err error) {
-	e := put{slot: h.slot, sum: sum, mask: p.pieces.note(h.slot, h.base, page)}
+	rows := p.table.rows
+	rows[h.slot].pieces = sumPieces(p.seed, page)
+	e := put{slot: h.slot, sum: sum, mask: rows[h.slot].pieces.differ(&rows[h.base].pieces)}
 	// A page that differs in no piece has one whose hash is as before, although its content is not.
 	if n := bits.OnesCount8(e.mask); h.had && n > 0 && n <= patchMost {
 		e.base, left = h.base, PageSize-n*pieceSize
@@ -151,7 +157,7 @@ func (p *planner) hole(i item) error {
 		}
 		p.slots[n] = slot
 		if p.sums[n] = zeroDigest; slot != 0 {
-			p.sums[n] = p.table.sums[slot]
+			p.sums[n] = p.table.rows[slot].sum
 		}
 	}
 	return p.enter(entry{i.addr, i.flags, int(i.n), p.slots[:i.n]}, i.space, p.sums[:i.n])

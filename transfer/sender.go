@@ -130,7 +130,7 @@ func NewSender(ctx context.Context, rw io.ReadWriteCloser, config SenderConfig) 
 		s.fail(err)
 		return nil, err
 	}
-	s.release = sync.OnceValue(s.plan.pieces.close)
+	s.release = sync.OnceValue(s.plan.table.close)
 	for range blocks {
 		s.free <- newBlock()
 	}

@@ -1,10 +1,6 @@
 package transfer
 
-import (
-	"golang.org/x/sys/unix"
-
-	"drover/internal/errs"
-)
+import "drover/internal/errs"
 
 // Store is the target's slots, in memory of their own outside Go's heap, that the kernel fills in as slots are written and
 // gets back at Close. It is used by one goroutine; nothing read from it may be used after Close.
@@ -27,29 +23,12 @@ const (
 
 // NewStore reserves addresses, not memory, for slots 1 to slots.
 func NewStore(slots uint32) (*Store, error) {
-	pages, err := reserve((int(slots) + 1) * PageSize)
+	pages, err := slab[byte]((int(slots) + 1) * PageSize)
 	if err != nil {
 		return nil, errs.New(errs.Failed, "reserve a store of %d pages: %w", slots, err)
 	}
 	return &Store{slots: slots, pages: pages}, nil
 }
-
-// reserve maps zeros that take memory only where they are written; unreserve gives them back.
-func reserve(size int) ([]byte, error) {
-	// Without MAP_NORESERVE the kernel would count all of it as promised.
-	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANONYMOUS|unix.MAP_PRIVATE|unix.MAP_NORESERVE)
-	if err != nil {
-		return nil, err
-	}
-	// It holds a tree's memory, or hashes of it: it has no business in a core dump.
-	if err := unix.Madvise(b, unix.MADV_DONTDUMP); err != nil {
-		unix.Munmap(b)
-		return nil, err
-	}
-	return b, nil
-}
-
-func unreserve(b []byte) error { return unix.Munmap(b) }
 
 // put writes a page whose digest the caller has computed.
 func (s *Store) put(slot uint32, sum Digest, page []byte) error {
@@ -134,7 +113,7 @@ func (s *Store) Close() error {
 	if s.pages == nil {
 		return nil
 	}
-	err := unreserve(s.pages)
+	err := freeSlab(s.pages)
 	s.pages, s.sums, s.is = nil, nil, nil
 	if err != nil {
 		return errs.New(errs.Failed, "free a store: %w", err)

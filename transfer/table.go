@@ -1,5 +1,11 @@
 package transfer
 
+import (
+	"errors"
+
+	"drover/internal/errs"
+)
+
 // regionPages is how many pages of an address space share a piece of the table: 2 MiB, as a page table's last level.
 const regionPages = 512
 
@@ -16,21 +22,38 @@ type pageTable struct {
 	limit  uint32 // highest slot
 	next   uint32 // lowest slot never used
 	spaces map[Space]map[uint64]*region
-	slots  map[Digest]uint32
-	sums   []Digest // by slot
-	uses   []uint32 // by slot: how many addresses hold it
-	left   []uint32 // by slot: the round in which the last address left it, 0 if none has
-	listed []bool   // by slot: stands in free or dying
+	rows   []slotRow // by slot, to limit; outside Go's heap, as are listed and index
+	listed []bool    // by slot: stands in free or dying
+	index  *slotIndex
 	free   []uint32 // emptied before this round; a slot here may be in use again, or have been
 	dying  []uint32 // emptied in this round; likewise
 	round  uint32   // under way, from 1
 }
 
-func newPageTable(limit uint32) *pageTable {
-	return &pageTable{
-		limit: limit, next: 1, round: 1, spaces: map[Space]map[uint64]*region{}, slots: map[Digest]uint32{},
-		sums: make([]Digest, 1), uses: make([]uint32, 1), left: make([]uint32, 1), listed: make([]bool, 1),
+// slotRow is what is known of one slot.
+type slotRow struct {
+	sum    Digest
+	pieces pieceSums
+	uses   uint32 // how many addresses hold it
+	left   uint32 // the round in which the last of them left it, 0 if none has
+}
+
+// newPageTable makes a table, to be closed.
+func newPageTable(limit uint32) (*pageTable, error) {
+	t := &pageTable{limit: limit, next: 1, round: 1, spaces: map[Space]map[uint64]*region{}}
+	var rowsErr, listErr, indexErr error
+	t.rows, rowsErr = slab[slotRow](int(limit) + 1)
+	t.listed, listErr = slab[bool](int(limit) + 1)
+	t.index, indexErr = newSlotIndex()
+	if err := errors.Join(rowsErr, listErr, indexErr); err != nil {
+		return nil, errs.New(errs.Failed, "reserve a table of %d pages: %w", limit, errors.Join(err, t.close()))
 	}
+	return t, nil
+}
+
+// close gives the table's memory back, once.
+func (t *pageTable) close() error {
+	return errors.Join(freeSlab(t.rows), freeSlab(t.listed), freeSlab(t.index.cells))
 }
 
 // unknown is what a region holds for an address that was never offered; a slot is stored as its number plus one.
@@ -75,13 +98,16 @@ type holding struct {
 func (t *pageTable) hold(s Space, addr uint64, sum Digest) (h holding, err error) {
 	if sum != zeroDigest {
 		var ok bool
-		if h.slot, ok = t.slots[sum]; !ok {
+		if h.slot, ok = t.index.find(t.rows, sum); !ok {
 			if h.slot, err = t.take(); err != nil {
 				return h, err
 			}
-			t.slots[sum], t.sums[h.slot], h.put = h.slot, sum, true
+			t.rows[h.slot].sum, h.put = sum, true
+			if err := t.index.add(t.rows, h.slot); err != nil {
+				return h, errs.New(errs.Failed, "make room for an index of %d pages: %w", 2*t.next, err)
+			}
 		}
-		t.uses[h.slot]++
+		t.rows[h.slot].uses++
 	}
 	c := t.cell(s, addr, true)
 	if *c != unknown {
@@ -97,13 +123,14 @@ func (t *pageTable) take() (uint32, error) {
 	for len(t.free) > 0 {
 		slot := t.free[0]
 		t.free = t.free[1:]
-		if t.uses[slot] == 0 && t.left[slot] == t.round { // its content came back, and went again
+		row := &t.rows[slot]
+		if row.uses == 0 && row.left == t.round { // its content came back, and went again
 			t.dying = append(t.dying, slot)
 			continue
 		}
 		t.listed[slot] = false
-		if t.uses[slot] == 0 {
-			delete(t.slots, t.sums[slot])
+		if row.uses == 0 {
+			t.index.remove(t.rows, slot)
 			return slot, nil
 		}
 	}
@@ -111,10 +138,6 @@ func (t *pageTable) take() (uint32, error) {
 		return 0, ErrSlots
 	}
 	t.next++
-	t.sums = append(t.sums, Digest{})
-	t.uses = append(t.uses, 0)
-	t.left = append(t.left, 0)
-	t.listed = append(t.listed, false)
 	return t.next - 1, nil
 }
 
@@ -123,10 +146,11 @@ func (t *pageTable) leave(slot uint32) {
 	if slot == 0 {
 		return
 	}
-	if t.uses[slot]--; t.uses[slot] > 0 {
+	row := &t.rows[slot]
+	if row.uses--; row.uses > 0 {
 		return
 	}
-	t.left[slot] = t.round
+	row.left = t.round
 	if !t.listed[slot] {
 		t.listed[slot] = true
 		t.dying = append(t.dying, slot)

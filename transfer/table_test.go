@@ -12,7 +12,11 @@ import (
 func TestNoSlotIsOverwrittenWhileItIsNeeded(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const spaces, pages = 2, 8
-		table := newPageTable(2 * spaces * pages)
+		table, err := newPageTable(2 * spaces * pages)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer table.close()
 		held := map[Space]map[uint64]uint32{} // what stands where
 		used := map[uint32]bool{}             // slots that an address has held in this round
 		hold := func(s Space, page uint64, content uint64) uint32 {
