@@ -123,7 +123,8 @@ type DumpRequest struct {
 	// Lazy leaves private anonymous memory out: the images have everything else, and that memory's pagemap entries have
 	// image.PELazy without image.PEPresent. Whoever wants it reads it from the held tree (track.OpenStill), whose memory does not
 	// change until the verdict. Only a lazy restore takes such images. Pages and Parent must be nil and "" with it
-	// (errs.Invalid). It needs Features.LazyPages; without, the dump is refused (errs.Refused) and the tree runs on.
+	// (errs.Invalid). It needs Features.LazyPages; without, and of a tree that has too much memory for it, the dump is refused
+	// (errs.Refused) before the tree is touched, and may be tried without Lazy.
 	Lazy bool
 
 	// AtFreeze is called when the tree is frozen and its network locked, before anything is read; nil is allowed. An error

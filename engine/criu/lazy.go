@@ -45,6 +45,9 @@ func (e *Engine) startLazy(req engine.DumpRequest) (*swrk, func(*rpc.CriuOpts), 
 	if err := mayLazy(what); err != nil {
 		return nil, nil, err
 	}
+	if err := mayLeave(req.Tree, req.Options); err != nil {
+		return nil, nil, err
+	}
 	ours, theirs, err := endedServer()
 	if err != nil {
 		return nil, nil, errs.New(errs.Failed, "%s: make a socket for CRIU's page server: %w", what, err)

@@ -1,0 +1,169 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"drover/engine"
+	"drover/engine/criu"
+	"drover/engine/lazy"
+	"drover/internal/errs"
+)
+
+// BenchmarkLazyHolds measures what memory costs in a blackout: a process is dumped and restored on one host, once with its memory
+// beside the images and once in them, images in memory. Reading and sending the memory are not in it: a migration does that
+// before the freeze, but for what has changed last. Each figure is the median of five.
+func BenchmarkLazyHolds(b *testing.B) {
+	onHost(b, func() {
+		for _, megabytes := range []int{64, 256, 1024} {
+			h := startHoard(b, megabytes, 0)
+			laps := map[string][]time.Duration{}
+			for range 5 {
+				h.measure(b, true, laps)
+				h.measure(b, false, laps)
+			}
+			h.wantWork(b)
+			for what, all := range laps {
+				slices.Sort(all)
+				b.ReportMetric(float64(all[len(all)/2].Microseconds())/1000, fmt.Sprintf("ms/%d-MiB-%s", megabytes, what))
+			}
+			must(b, h.e.Kill(b.Context(), h.tree))
+		}
+		b.ReportMetric(0, "ns/op")
+	})
+}
+
+// TestMuchMemoryIsDumpedLazilyOrRefused: CRIU keeps the memory of a lazy dump in pipes of at most 4 MiB, and dies of a descriptor
+// above 1023 when it locks a connection.
+func TestMuchMemoryIsDumpedLazilyOrRefused(t *testing.T) {
+	onHost(t, func() {
+		h := startHoard(t, 2560, unix.CLONE_NEWNET) // where it locks the namespace, before anything else
+		dir, err := os.Open(t.TempDir())
+		must(t, err)
+		defer dir.Close()
+		hold, err := h.e.Dump(t.Context(), engine.DumpRequest{Tree: h.tree, Images: dir, Lazy: true})
+		must(t, err)
+		must(t, hold.Abort(t.Context()))
+		h.wantWork(t)
+		must(t, h.e.Kill(t.Context(), h.tree))
+
+		g := newGround(t)
+		s := g.start(t, bigEnv+"=2560")
+		_, err = g.e.Dump(t.Context(), engine.DumpRequest{Tree: s.tree, Options: s.Options(), Images: dir, Lazy: true})
+		if errs.KindOf(err) != errs.Refused {
+			t.Errorf("got %v", err)
+		}
+		s.Verify(t)
+	})
+}
+
+// hoard is a process with much memory, none of it zeros; it looks at a page now and then and counts in a file.
+const hoard = `
+import os, sys, time
+memory = os.urandom(1 << 20) * int(sys.argv[2])
+out = os.open(sys.argv[1], os.O_WRONLY)
+n = 0
+while True:
+    n += 1
+    memory[n * 4096 % len(memory)]
+    os.pwrite(out, b"%d" % n, 0)
+    time.sleep(0.001)
+`
+
+type hoardTree struct {
+	e     *criu.Engine
+	tree  engine.Tree
+	count string
+}
+
+func startHoard(t testing.TB, megabytes int, namespaces uintptr) *hoardTree {
+	t.Helper()
+	name := fmt.Sprintf("hoard-%d", megabytes)
+	h := &hoardTree{e: criu.New(criu.Config{}), tree: engine.Tree{Cgroup: filepath.Join(cgroups, name)}, count: filepath.Join("/run", name)}
+	must(t, os.Mkdir(h.tree.Cgroup, 0o755))
+	must(t, os.WriteFile(h.count, nil, 0o600))
+	dir, err := os.Open(h.tree.Cgroup)
+	must(t, err)
+	defer dir.Close()
+	cmd := exec.Command("/usr/bin/python3", "-c", hoard, h.count, fmt.Sprint(megabytes))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, UseCgroupFD: true, CgroupFD: int(dir.Fd()), Cloneflags: namespaces}
+	must(t, cmd.Start())
+	go cmd.Wait()
+	h.tree.Pid = cmd.Process.Pid
+	t.Cleanup(func() {
+		must(t, h.e.Kill(context.Background(), h.tree))
+		must(t, os.Remove(h.tree.Cgroup))
+		os.Remove(h.count)
+	})
+	h.wantWork(t)
+	return h
+}
+
+// wantWork waits until it goes on.
+func (h *hoardTree) wantWork(t testing.TB) {
+	t.Helper()
+	before, _ := os.ReadFile(h.count)
+	eventually(t, "the process works", func() bool { now, _ := os.ReadFile(h.count); return string(now) != string(before) })
+}
+
+// measure takes the process away and back.
+func (h *hoardTree) measure(b *testing.B, beside bool, laps map[string][]time.Duration) {
+	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
+	defer cancel()
+	kind := map[bool]string{true: "beside", false: "within"}[beside]
+	lap := func(what string, since time.Time) {
+		laps[what+"-"+kind] = append(laps[what+"-"+kind], time.Since(since))
+	}
+	dir, err := os.MkdirTemp("/run", "images")
+	must(b, err)
+	defer os.RemoveAll(dir)
+	images, err := os.Open(dir)
+	must(b, err)
+	defer images.Close()
+
+	var frozen time.Time
+	begin := time.Now()
+	hold, err := h.e.Dump(ctx, engine.DumpRequest{Tree: h.tree, Images: images, Lazy: beside, AtFreeze: func(context.Context) error {
+		frozen = time.Now()
+		return nil
+	}})
+	must(b, err)
+	lap("dump", begin)
+	lap("frozen", frozen)
+	var f *lazy.Filler
+	if beside {
+		f, err = lazy.Listen(dir, copyMemory(b, h.tree, dir))
+		must(b, err)
+		defer f.Close()
+	}
+	begin = time.Now()
+	_, err = hold.Commit(ctx)
+	must(b, err)
+	lap("dead", begin)
+	eventually(b, "the process is gone", func() bool { _, err := os.Stat(fmt.Sprintf("/proc/%d", h.tree.Pid)); return err != nil })
+
+	begin = time.Now()
+	hold, err = h.e.Restore(ctx, engine.RestoreRequest{Images: images, Cgroup: h.tree.Cgroup, Lazy: beside})
+	must(b, err)
+	h.tree.Pid = hold.Pid()
+	lap("restore", begin)
+	if beside {
+		begin = time.Now()
+		_, err = f.Fill(ctx, nil)
+		must(b, err)
+		lap("fill", begin)
+	}
+	begin = time.Now()
+	_, err = hold.Commit(ctx)
+	must(b, err)
+	lap("running", begin)
+}
