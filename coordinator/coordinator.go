@@ -33,6 +33,9 @@ type Config struct {
 	Authority *pki.Authority // the cluster's, which every coordinator holds
 	Log       *slog.Logger   // nil is slog.Default
 
+	// SaveIdentity keeps the identity with renewed certificates over a restart; nil keeps it nowhere.
+	SaveIdentity func(*pki.Identity) error
+
 	// Bootstrap makes a cluster of one named Cluster, administered by FirstOperator (nil: by nobody yet), if DataDir holds
 	// none. Every other coordinator joins by a token and gets the record from the leader.
 	Bootstrap     bool
@@ -51,6 +54,7 @@ type Coordinator struct {
 	node  *consensus.Node
 	pool  *link.Pool
 	links *link.Server
+	certs *link.Renewal
 	api   net.Listener
 	lead  atomic.Pointer[lead] // nil unless it leads and is ready to
 	close sync.Once
@@ -85,6 +89,7 @@ func New(cfg Config) (*Coordinator, error) {
 	}
 	c.pool = link.NewPool(cfg.Identity, dial...)
 	c.links = link.NewServer(cfg.Identity, link.Options{Operators: c.operatorOf, Token: c.joinerOf, Removed: c.removed, Log: c.log})
+	c.certs = &link.Renewal{Ask: c.renewOwn, Save: cfg.SaveIdentity, Pool: c.pool, Server: c.links, Log: c.log}
 	c.api = c.links.Listener(link.ChannelAPI, func(pki.Principal) bool { return true })
 	peers := c.links.Listener(link.ChannelRaft, func(p pki.Principal) bool { return p.Role == pki.RoleCoordinator })
 	node, err := consensus.Open(consensus.Config{
@@ -145,6 +150,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	background("serve links", func(ctx context.Context) error { return c.links.Serve(ctx, l) })
 	background("serve the API", c.serveAPI)
 	background("lead", c.leadWhenElected)
+	background("renew certificates", func(ctx context.Context) error { c.certs.Run(ctx, c.cfg.Identity); return nil })
 	if c.cfg.Bootstrap {
 		background("found the cluster", c.found)
 	}

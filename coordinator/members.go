@@ -11,9 +11,10 @@ import (
 	"drover/internal/errs"
 	"drover/internal/pki"
 	"drover/internal/rpc"
+	"drover/transfer/link"
 )
 
-// certTTL is how long a member's certificates are good. Nothing renews them yet: a member joins again before they run out.
+// certTTL is how long a member's certificates are good. Members renew them by themselves; see link.Renewal.
 const certTTL = 365 * 24 * time.Hour
 
 // Join makes a machine a member. A machine whose reply was lost asks again with the same name and key and gets it again.
@@ -45,11 +46,7 @@ func (c *Coordinator) Join(ctx context.Context, req api.JoinRequest) (api.JoinRe
 	if err != nil {
 		return api.JoinReply{}, err
 	}
-	host, err := c.cfg.Authority.SignHost(key, []string{principal.String()}, certTTL)
-	if err != nil {
-		return api.JoinReply{}, errs.New(errs.Failed, "certify %s: %w", req.Name, err)
-	}
-	user, err := c.cfg.Authority.SignUser(key, principal, certTTL)
+	host, user, err := c.cfg.Authority.Certify(key, principal, certTTL)
 	if err != nil {
 		return api.JoinReply{}, errs.New(errs.Failed, "certify %s: %w", req.Name, err)
 	}
@@ -65,6 +62,36 @@ func (c *Coordinator) Join(ctx context.Context, req api.JoinRequest) (api.JoinRe
 		reply.AuthorityKey = string(pem)
 	}
 	return reply, nil
+}
+
+// Renew certifies the caller, who has proved who it is by the certificates that it has.
+func (c *Coordinator) Renew(ctx context.Context, text string) (api.RenewReply, error) {
+	if _, err := c.leading(); err != nil {
+		return api.RenewReply{}, err
+	}
+	p, _ := link.PeerFrom(ctx)
+	if _, err := c.hostRecord(p.Name); err != nil || p != pki.Worker(p.Name) {
+		return api.RenewReply{}, errs.New(errs.Forbidden, "%s is no host of this cluster", p).WithNext("join it again, with a new token")
+	}
+	key, err := pki.ParsePublicKey(text)
+	if err != nil {
+		return api.RenewReply{}, errs.New(errs.Invalid, "certify %s: its key: %w", p, err)
+	}
+	host, user, err := c.cfg.Authority.Certify(key, p, certTTL)
+	if err != nil {
+		return api.RenewReply{}, errs.New(errs.Failed, "certify %s: %w", p, err)
+	}
+	c.log.Info("a host's certificates were renewed", "host", p.Name)
+	return api.RenewReply{HostCert: pki.Format(host), UserCert: pki.Format(user)}, nil
+}
+
+// renewOwn is how a coordinator renews its certificates: it holds the authority.
+func (c *Coordinator) renewOwn(_ context.Context, id *pki.Identity) (*pki.Identity, error) {
+	host, user, err := c.cfg.Authority.Certify(id.Signer.PublicKey(), id.Principal(), certTTL)
+	if err != nil {
+		return nil, err
+	}
+	return id.Renewed(host, user)
 }
 
 // addresses are where the coordinators are reached.

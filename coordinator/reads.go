@@ -20,9 +20,15 @@ func (c *Coordinator) Cluster(ctx context.Context) (api.ClusterStatus, error) {
 	out := api.ClusterStatus{Leader: leader, Term: c.node.Term(), Index: c.node.Applied()}
 	c.node.Read(func(s *record.State) { out.Name = s.Cluster })
 	for _, s := range c.node.Servers() {
-		out.Coordinators = append(out.Coordinators, api.CoordinatorState{
-			Name: s.Name, Address: s.Address, Leader: s.Name == leader, Healthy: s.Name == c.cfg.Name || c.answers(ctx, s.Peer),
-		})
+		st := api.CoordinatorState{Name: s.Name, Address: s.Address, Leader: s.Name == leader, Healthy: s.Name == c.cfg.Name, CertificateUntil: c.certs.Expires()}
+		if s.Name != c.cfg.Name {
+			self, err := c.askPeer(ctx, s.Peer)
+			st.Healthy, st.CertificateUntil = err == nil, time.Time{}
+			for _, said := range self.Coordinators {
+				st.CertificateUntil = said.CertificateUntil
+			}
+		}
+		out.Coordinators = append(out.Coordinators, st)
 	}
 	return out, nil
 }

@@ -73,6 +73,7 @@ func (c *Coordinator) serveSelf(w http.ResponseWriter, caller pki.Principal) {
 		return
 	}
 	self := api.ClusterStatus{Leader: c.node.Leader().Name, Term: c.node.Term(), Index: c.node.Applied()}
+	self.Coordinators = []api.CoordinatorState{{Name: c.cfg.Name, CertificateUntil: c.certs.Expires()}}
 	_ = json.NewEncoder(w).Encode(self) // a coordinator that hung up asks again
 }
 

@@ -68,6 +68,7 @@ func (a *app) runCoordinator(ctx context.Context, cfg configs.Coordinator) error
 	options := coordinator.Config{
 		Name: identity.Name, Listener: l, Advertise: cfg.Address(), DataDir: cfg.StateDir,
 		Identity: identity, Authority: authority, Log: cfg.Log.Logger(a.err),
+		SaveIdentity: func(id *pki.Identity) error { return id.Save(cfg.IdentityDir()) },
 	}
 	founded, err := readFounding(cfg.FoundingFile())
 	if err != nil {

@@ -75,6 +75,14 @@ func since(t time.Time) string {
 	return span(time.Since(t).Truncate(time.Second)) + " ago"
 }
 
+// until is the day until which something is good, or "" if that is not known.
+func until(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return "until " + t.Local().Format("2006-01-02")
+}
+
 // clock is a time of day for progress, the date with it when it was not today.
 func clock(t time.Time) string {
 	if t.IsZero() {

@@ -22,9 +22,9 @@ func (v clusterView) text(w io.Writer) {
 	fmt.Fprintf(w, "cluster %s: %s leads, term %d, index %d\n\n", v.Name, leader, v.Term, v.Index)
 	var rows [][]string
 	for _, c := range v.Coordinators {
-		rows = append(rows, []string{c.Name, c.Address, coordinatorState(c)})
+		rows = append(rows, []string{c.Name, c.Address, orDash(until(c.CertificateUntil)), coordinatorState(c) + certificateWarning(c.CertificateUntil)})
 	}
-	table(w, "COORDINATOR ADDRESS STATE", rows)
+	table(w, "COORDINATOR ADDRESS CERTIFICATE STATE", rows)
 }
 
 func coordinatorState(c api.CoordinatorState) string {
@@ -36,6 +36,24 @@ func coordinatorState(c api.CoordinatorState) string {
 		state += ", leads"
 	}
 	return state
+}
+
+// soon is how long before its end a certificate is worth a warning: a member renews its own when a third of their life is left,
+// so that one that is older has tried in vain.
+const soon = 30 * 24 * time.Hour
+
+// certificateWarning is what to say of a member's certificates, "" while they are good for long.
+func certificateWarning(end time.Time) string {
+	switch left := time.Until(end); {
+	case end.IsZero() || left > soon:
+		return ""
+	case left <= 0:
+		return ", its certificates have expired"
+	case left < 48*time.Hour:
+		return fmt.Sprintf(", its certificates expire in %s", span(left.Truncate(time.Minute)))
+	default:
+		return fmt.Sprintf(", its certificates expire in %d days", int(left.Hours())/24)
+	}
 }
 
 func (v tokenView) text(w io.Writer) {

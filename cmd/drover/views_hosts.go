@@ -30,10 +30,11 @@ func (v hostsView) text(w io.Writer) {
 }
 
 func hostState(h api.Host) string {
+	state := h.State
 	if h.Cordoned {
-		return h.State + ", cordoned"
+		state += ", cordoned"
 	}
-	return h.State
+	return state + certificateWarning(h.Facts.CertificateUntil)
 }
 
 func memoryOf(f workerapi.HostFacts) string {
@@ -62,6 +63,7 @@ func (v hostView) text(w io.Writer) {
 	for _, missing := range f.Engine.Missing {
 		fact(w, "missing", missing)
 	}
+	fact(w, "certificate", until(f.CertificateUntil))
 	fact(w, "drover", f.Version)
 	fact(w, "worker since", clock(f.Started))
 	fact(w, "joined", clock(h.Joined))

@@ -69,6 +69,8 @@ type Coordinator interface {
 	// Verdict is what the record says of a migration, read linearizably: a worker that holds a tree may act on it. A migration
 	// the record does not know is errs.NotFound, which is no verdict.
 	Verdict(ctx context.Context, id migration.ID) (VerdictReply, error)
+	// Renew certifies the worker that calls for as long again; key is its public key in the authorized_keys form.
+	Renew(ctx context.Context, key string) (RenewReply, error)
 
 	// --- holders of a token ---
 	Join(ctx context.Context, req JoinRequest) (JoinReply, error)
@@ -89,6 +91,8 @@ type CoordinatorState struct {
 	Address string `json:"address"`
 	Leader  bool   `json:"leader,omitempty"`
 	Healthy bool   `json:"healthy"`
+	// CertificateUntil is when its certificates run out unless it renews them before; zero if it did not say.
+	CertificateUntil time.Time `json:"certificate_until,omitzero"`
 }
 
 // Host is a host as the record and its last heartbeat have it.
@@ -318,6 +322,12 @@ type VerdictReply struct {
 	Verdict migration.Verdict `json:"verdict"`
 	Epoch   migration.Epoch   `json:"epoch"` // the workload's epoch now
 	Owner   string            `json:"owner"`
+}
+
+// RenewReply holds a member's new certificates, in the authorized_keys form.
+type RenewReply struct {
+	HostCert string `json:"host_cert"`
+	UserCert string `json:"user_cert"`
 }
 
 // JoinRequest asks to become a member.

@@ -171,6 +171,10 @@ func (c client) Verdict(ctx context.Context, id migration.ID) (VerdictReply, err
 	return get[VerdictReply](ctx, c, at("migrations", string(id), "verdict"))
 }
 
+func (c client) Renew(ctx context.Context, key string) (RenewReply, error) {
+	return post[RenewReply](ctx, c, "/v1/renew", keyCall{key})
+}
+
 func (c client) Join(ctx context.Context, req JoinRequest) (JoinReply, error) {
 	return post[JoinReply](ctx, c, "/v1/join", req)
 }

@@ -53,6 +53,9 @@ type (
 	cordonCall struct {
 		On bool `json:"on"`
 	}
+	keyCall struct {
+		Key string `json:"key"`
+	}
 	tokenCall struct {
 		Role string        `json:"role"`
 		TTL  time.Duration `json:"ttl_ns"`
@@ -144,6 +147,9 @@ var Routes = []Route{
 	}),
 	moved("GET /v1/migrations/{id}/verdict", NeedWorker, func(ctx context.Context, c Coordinator, id migration.ID, _ rpc.None) (VerdictReply, error) {
 		return c.Verdict(ctx, id)
+	}),
+	route("POST /v1/renew", NeedWorker, func(r *http.Request, c Coordinator, in keyCall) (RenewReply, error) {
+		return c.Renew(r.Context(), in.Key)
 	}),
 
 	route("POST /v1/join", NeedJoin, func(r *http.Request, c Coordinator, in JoinRequest) (JoinReply, error) {

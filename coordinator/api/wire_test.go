@@ -98,6 +98,9 @@ func (echo) Heartbeat(_ context.Context, hb Heartbeat) (HeartbeatReply, error) {
 func (echo) Verdict(_ context.Context, id migration.ID) (VerdictReply, error) {
 	return VerdictReply{Owner: string(id), Verdict: migration.Commit}, nil
 }
+func (echo) Renew(_ context.Context, key string) (RenewReply, error) {
+	return RenewReply{UserCert: key}, nil
+}
 func (echo) Join(_ context.Context, r JoinRequest) (JoinReply, error) {
 	return JoinReply{Cluster: r.Name}, nil
 }
@@ -169,6 +172,7 @@ func calls(c Coordinator, ctx context.Context) map[string]func() (any, error) {
 		"RemoveCoordinator": func() (any, error) { return one(c.RemoveCoordinator(ctx, "c2")) },
 		"Heartbeat":         func() (any, error) { return one(c.Heartbeat(ctx, Heartbeat{Facts: workerapi.HostFacts{Name: "beta"}})) },
 		"Verdict":           func() (any, error) { return one(c.Verdict(ctx, "m-1")) },
+		"Renew":             func() (any, error) { return one(c.Renew(ctx, "ssh-ed25519 AAAA")) },
 		"Join":              func() (any, error) { return one(c.Join(ctx, JoinRequest{Name: "beta"})) },
 	}
 }

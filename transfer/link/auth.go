@@ -28,9 +28,13 @@ func admit(peer pki.Principal, expires time.Time) *ssh.Permissions {
 
 // sshConfig is the server's side of authentication.
 func (s *Server) sshConfig() (*ssh.ServerConfig, error) {
-	hostKey, err := ssh.NewCertSigner(s.identity.HostCert, s.identity.Signer)
+	me := s.me()
+	if me.HostCert == nil {
+		return nil, errs.New(errs.Invalid, "serve as %s: it has no host certificate", me.Principal())
+	}
+	hostKey, err := ssh.NewCertSigner(me.HostCert, me.Signer)
 	if err != nil {
-		return nil, errs.New(errs.Invalid, "serve as %s: %w", s.identity.Principal(), err)
+		return nil, errs.New(errs.Invalid, "serve as %s: %w", me.Principal(), err)
 	}
 	config := &ssh.ServerConfig{
 		Config:            algorithms(),
@@ -51,7 +55,7 @@ func (s *Server) admitKey(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permis
 	if !ok {
 		return s.admitOperator(key)
 	}
-	peer, err := pki.CheckUser(cert, s.identity.Authority)
+	peer, err := pki.CheckUser(cert, s.me().Authority)
 	if err != nil {
 		return nil, err
 	}

@@ -33,13 +33,13 @@ func WithKeepAlive(every time.Duration) Option { return func(p *Pool) { p.every 
 // A host is named by address and by what must answer there: "worker:alpha", "coordinator:c1", or "coordinator" for any of
 // them. Errors are errs.Forbidden if either end does not trust the other, else errs.Unavailable if it cannot be reached.
 type Pool struct {
-	cred  Credentials
 	dial  DialFunc
 	every time.Duration
 	ctx   context.Context // ends with Close
 	end   context.CancelFunc
 
 	mu      sync.Mutex
+	cred    Credentials
 	places  map[place]*pooled
 	clients map[place]*http.Client
 	running sync.WaitGroup
@@ -69,6 +69,19 @@ func NewPoolFor(cred Credentials, options ...Option) *Pool {
 	return p
 }
 
+// Become has connections that are made from now on show that identity.
+func (p *Pool) Become(id *pki.Identity) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cred = AsDaemon(id)
+}
+
+func (p *Pool) credentials() Credentials {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cred
+}
+
 // Open opens a channel to a host, on the connection that the pool has or makes.
 func (p *Pool) Open(ctx context.Context, address, host, channelType string, extra []byte) (net.Conn, error) {
 	at := place{address, host}
@@ -95,7 +108,7 @@ func (p *Pool) Open(ctx context.Context, address, host, channelType string, extr
 // OpenApart opens a channel on a connection of its own, which ends with it: what flows there delays nothing else, and
 // several of them are not bound by one channel's window.
 func (p *Pool) OpenApart(ctx context.Context, address, host, channelType string, extra []byte) (net.Conn, error) {
-	c, err := connect(ctx, p.dial, p.cred, address, host, p.every)
+	c, err := connect(ctx, p.dial, p.credentials(), address, host, p.every)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +160,7 @@ func (p *Pool) get(ctx context.Context, at place) (_ *pooled, fresh bool, _ erro
 
 // keep makes a connection and waits for its end. Several callers may wait for it, so that no caller's ctx ends it.
 func (p *Pool) keep(at place, c *pooled) {
-	c.client, c.err = connect(p.ctx, p.dial, p.cred, at.address, at.host, p.every)
+	c.client, c.err = connect(p.ctx, p.dial, p.credentials(), at.address, at.host, p.every)
 	close(c.made)
 	if c.err == nil {
 		select {

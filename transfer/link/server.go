@@ -53,12 +53,12 @@ func (o *Options) fill() {
 
 // Server admits peers and hands their channels to listeners.
 type Server struct {
-	identity *pki.Identity
-	options  Options
-	log      *slog.Logger
-	doors    *doors
+	options Options
+	log     *slog.Logger
+	doors   *doors
 
 	mu        sync.Mutex
+	identity  *pki.Identity
 	listeners map[string]*listener
 	sessions  map[*session]struct{}
 }
@@ -76,19 +76,29 @@ func NewServer(identity *pki.Identity, options Options) *Server {
 	}
 }
 
+// Become has connections that are admitted from now on see that identity.
+func (s *Server) Become(id *pki.Identity) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.identity = id
+}
+
+// me is who the server is.
+func (s *Server) me() *pki.Identity {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.identity
+}
+
 // Serve admits connections from l until ctx is done, then closes l, every connection and every Listener and returns nil
 // when all has ended. It is called once. It returns an error only if it cannot serve at all.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer s.closeListeners()
 	defer l.Close()
-	if err := s.identity.Valid(); err != nil {
+	if err := s.me().Valid(); err != nil {
 		return err
 	}
-	if s.identity.HostCert == nil {
-		return errs.New(errs.Invalid, "serve as %s: it has no host certificate", s.identity.Principal())
-	}
-	config, err := s.sshConfig()
-	if err != nil {
+	if _, err := s.sshConfig(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -110,7 +120,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			raw.Close()
 			continue
 		}
-		all.Go(func() { s.serve(ctx, raw, config, leave) })
+		all.Go(func() { s.serve(ctx, raw, leave) })
 	}
 }
 
@@ -139,11 +149,16 @@ func accept(ctx context.Context, l net.Listener, log *slog.Logger) (net.Conn, er
 }
 
 // serve lives as long as one connection.
-func (s *Server) serve(ctx context.Context, raw net.Conn, config *ssh.ServerConfig, leave func()) {
+func (s *Server) serve(ctx context.Context, raw net.Conn, leave func()) {
 	defer leave()
 	defer raw.Close()
 	defer context.AfterFunc(ctx, func() { raw.Close() })()
 	_ = raw.SetDeadline(time.Now().Add(s.options.HandshakeTimeout)) // fails on a closed connection only: the next read says so
+	config, err := s.sshConfig()
+	if err != nil {
+		s.log.Error("nobody can be served", slog.Any("error", err))
+		return
+	}
 	under := watch(raw)
 	conn, channels, requests, err := ssh.NewServerConn(under, config)
 	if err != nil {

@@ -41,6 +41,9 @@ type Config struct {
 	CRIU        string // path of criu, "" looks in PATH
 	Log         *slog.Logger
 
+	// SaveIdentity keeps the identity with renewed certificates over a restart; nil keeps it nowhere.
+	SaveIdentity func(*pki.Identity) error
+
 	// Parts replace what New would make itself; tests use them.
 	Parts Parts
 }
@@ -81,6 +84,7 @@ type Agent struct {
 	workloads    Workloads
 	engine       engine.Engine
 	pool         *link.Pool
+	certs        *link.Renewal
 	tracker      func(ctx context.Context, name string, lent tree.Lent, dir string) (track.Tracker, error)
 	coordinators *coordinators
 	journal      *journal.Journal
@@ -177,6 +181,7 @@ func (a *Agent) wire() {
 	a.coordinators = newCoordinators(a.cfg.Coordinators, func(address string) coordinatorapi.Coordinator {
 		return coordinatorapi.NewClient(a.pool.HTTP(address, pki.RoleCoordinator))
 	})
+	a.certs = &link.Renewal{Ask: a.renew, Save: a.cfg.SaveIdentity, Pool: a.pool, Log: a.log}
 	a.Registry = session.New(session.Config{
 		Host: a.cfg.Name, Trees: a.workloads, Journal: a.journal, Images: a.imagesDir(),
 		Dial: func(ctx context.Context, to workerapi.Peer, extra []byte) (net.Conn, error) {
@@ -207,6 +212,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	a.serve(ctx, g, l)
 	g.Go(func() error { a.beat(ctx); return nil })
 	g.Go(func() error { a.pollVerdicts(ctx); return nil })
+	g.Go(func() error { a.certs.Run(ctx, a.cfg.Identity); return nil })
 	return g.Wait()
 }
 

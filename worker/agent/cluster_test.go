@@ -38,6 +38,7 @@ type cluster struct {
 	hosts     map[string]*host
 	record    *record
 	pool      *link.Pool // the coordinator's
+	saveTo    func(*pki.Identity) error
 }
 
 // host is a worker's host, which stays when the worker is restarted.
@@ -57,6 +58,21 @@ type record struct {
 	phase migration.Phase // of every migration; "" knows none
 	beats map[string]coordinatorapi.Heartbeat
 	asked int
+	// authority certifies who asks; nil refuses.
+	authority *pki.Authority
+}
+
+func (r *record) Renew(ctx context.Context, text string) (reply coordinatorapi.RenewReply, _ error) {
+	key, err := pki.ParsePublicKey(text)
+	if err != nil || r.authority == nil {
+		return reply, errs.New(errs.Forbidden, "nobody is certified: %v", err)
+	}
+	p, _ := link.PeerFrom(ctx)
+	host, user, err := r.authority.Certify(key, p, 24*time.Hour)
+	if err != nil {
+		return reply, err
+	}
+	return coordinatorapi.RenewReply{HostCert: pki.Format(host), UserCert: pki.Format(user)}, nil
 }
 
 func (r *record) Heartbeat(_ context.Context, hb coordinatorapi.Heartbeat) (coordinatorapi.HeartbeatReply, error) {
@@ -152,7 +168,7 @@ type noDoctor struct{ Doctor }
 func (c *cluster) config(h *host) Config {
 	return Config{
 		Name: h.name, Listen: h.name + ":7202", StateDir: h.state, RunDir: h.run, Identity: h.identity,
-		Coordinators: []string{"c0:7201", "c1:7201"}, Log: slog.New(slog.DiscardHandler),
+		Coordinators: []string{"c0:7201", "c1:7201"}, Log: slog.New(slog.DiscardHandler), SaveIdentity: c.saveTo,
 		Parts: Parts{
 			Workloads: model{Host: h.trees}, Doctor: noDoctor{}, Engine: noEngine{}, Tracker: sessiontest.Tracker,
 			Dial: c.network.From(h.name), Listener: func(a string) (net.Listener, error) { return c.network.Listen(a) },
@@ -161,8 +177,8 @@ func (c *cluster) config(h *host) Config {
 	}
 }
 
-// work starts a host's worker; the host is made when first asked for.
-func (c *cluster) work(name string) *host {
+// host is a host, which is made when first asked for.
+func (c *cluster) host(name string) *host {
 	c.t.Helper()
 	h := c.hosts[name]
 	if h == nil {
@@ -171,6 +187,13 @@ func (c *cluster) work(name string) *host {
 		h.trees = c.world.Host(name, c.t.TempDir())
 		c.hosts[name] = h
 	}
+	return h
+}
+
+// work starts a host's worker.
+func (c *cluster) work(name string) *host {
+	c.t.Helper()
+	h := c.host(name)
 	a, err := New(c.config(h))
 	if err != nil {
 		c.t.Fatal(err)

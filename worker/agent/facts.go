@@ -27,6 +27,7 @@ func (a *Agent) Host(ctx context.Context) (workerapi.HostFacts, error) {
 		return f, err
 	}
 	f.MemoryTotal, f.MemoryFree = total, max(0, a.limited(free)-a.Reserved())
+	f.CertificateUntil = a.certs.Expires()
 	if boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
 		f.Boot = strings.TrimSpace(string(boot))
 	}

@@ -18,6 +18,7 @@ import (
 // serve answers coordinators' calls and takes in other workers' page channels, until ctx is done.
 func (a *Agent) serve(ctx context.Context, g *errgroup.Group, l net.Listener) {
 	server := link.NewServer(a.cfg.Identity, link.Options{Log: a.log})
+	a.certs.Server = server
 	calls := server.Listener(link.ChannelAPI, func(p pki.Principal) bool { return p.Role == pki.RoleCoordinator })
 	pages := server.Listener(link.ChannelPages, func(p pki.Principal) bool { return p.Role == pki.RoleWorker })
 	api := &http.Server{

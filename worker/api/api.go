@@ -80,6 +80,8 @@ type HostFacts struct {
 	DiskFree    int64           `json:"disk_free"`    // bytes, of the state directory
 	Load1       float64         `json:"load1"`
 	Started     time.Time       `json:"started"` // of the worker
+	// CertificateUntil is when the worker's certificates run out unless it renews them before.
+	CertificateUntil time.Time `json:"certificate_until,omitzero"`
 }
 
 // LogOptions choose what Logs copies.

@@ -1,0 +1,53 @@
+package agent
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"drover/internal/pki"
+)
+
+func TestAWorkerRenewsItsCertificatesAndKeepsThem(t *testing.T) {
+	c := newCluster(t)
+	c.record.authority = c.authority
+	c.coordinate()
+	old, err := c.authority.NewIdentity(pki.Worker("alpha"), time.Minute) // a third of its life is more than is left
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "identity")
+	c.saveTo = func(id *pki.Identity) error { return id.Save(dir) }
+	c.host("alpha").identity = old
+	c.work("alpha")
+	c.until("alpha to have renewed", func() bool {
+		facts, err := c.api("alpha").Host(t.Context())
+		return err == nil && time.Until(facts.CertificateUntil) > 23*time.Hour
+	})
+	kept, err := pki.LoadIdentity(dir)
+	if err != nil || kept.Principal() != old.Principal() || !pki.SameKey(kept.Signer.PublicKey(), old.Signer.PublicKey()) || time.Until(kept.Expires()) < 23*time.Hour {
+		t.Errorf("kept until %v: %v", kept.Expires(), err)
+	}
+	c.until("its heartbeats to say so", func() bool {
+		c.record.mu.Lock()
+		defer c.record.mu.Unlock()
+		return time.Until(c.record.beats["alpha"].Facts.CertificateUntil) > 23*time.Hour
+	})
+}
+
+func TestAWorkerThatIsNotRenewedGoesOnWhileItsCertificatesLast(t *testing.T) {
+	c := newCluster(t)
+	c.coordinate()
+	old, err := c.authority.NewIdentity(pki.Worker("alpha"), time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.saveTo = func(*pki.Identity) error { t.Error("what was not renewed was saved"); return nil }
+	c.host("alpha").identity = old
+	c.work("alpha")
+	c.until("it to be heard of", func() bool {
+		c.record.mu.Lock()
+		defer c.record.mu.Unlock()
+		return c.record.beats["alpha"].Facts.CertificateUntil.Equal(old.Expires())
+	})
+}
