@@ -124,7 +124,7 @@ type DumpRequest struct {
 	// image.PELazy without image.PEPresent. Whoever wants it reads it from the held tree (track.OpenStill), whose memory does not
 	// change until the verdict. Only a lazy restore takes such images. Pages and Parent must be nil and "" with it
 	// (errs.Invalid). It needs Features.LazyPages; without, and of a tree that has too much memory for it, the dump is refused
-	// (errs.Refused) before the tree is touched, and may be tried without Lazy.
+	// with ErrNotLazy (errs.Refused) before the tree is touched, and may be tried without Lazy.
 	Lazy bool
 
 	// AtFreeze is called when the tree is frozen and its network locked, before anything is read; nil is allowed. An error
@@ -158,7 +158,7 @@ type RestoreRequest struct {
 	// not there yet: it is the caller's to fill it then (lazy.Filler.Fill), and to abort if that fails. Commit refuses
 	// (errs.Conflict) until the filler has said that every page is in place, whatever became of filler and caller; a refused
 	// Commit is no verdict. Afterwards nothing of the filler is needed any more. It needs Features.LazyPages; without, the
-	// restore is refused (errs.Refused) and nothing is left.
+	// restore is refused with ErrNotLazy (errs.Refused) and nothing is left.
 	Lazy    bool
 	Timeout time.Duration // how long the restore may take to its hold; 0 means 60 s
 }

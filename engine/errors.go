@@ -12,5 +12,6 @@ var (
 	ErrBadImage    = errors.New("the images are torn or foreign")
 	ErrUnsupported = errors.New("the tree uses something that cannot be dumped")
 	ErrMoment      = errors.New("the tree cannot be dumped at this moment") // in the next it may
-	ErrConflict    = errors.New("something on this host is in the way")     // pid, port, file, address
+	ErrNotLazy     = errors.New("the memory cannot be left out")
+	ErrConflict    = errors.New("something on this host is in the way") // pid, port, file, address
 )

@@ -30,7 +30,7 @@ func (s *swrk) lazyPages(ctx context.Context) error {
 // mayLazy refuses what CRIU would only find out in the middle.
 func mayLazy(what string) error {
 	if err := lazy.Available(); err != nil {
-		return errs.New(errs.Refused, "%s: its memory cannot be left to drover: %w", what, err).WithNext("ask without Lazy: Features.LazyPages says what an engine can")
+		return errs.New(errs.Refused, "%s: %w: %w", what, engine.ErrNotLazy, err).WithNext("ask without Lazy: Features.LazyPages says what an engine can")
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func mayLeave(t engine.Tree, o engine.Options) error {
 		limit, why = fdSetSize, "it cannot lock the connections of a tree in the host's network namespace with more than %d"
 	}
 	if need := pipeDescriptors(pages, pipeCapacity(unlimited)); need > limit {
-		return errs.New(errs.Refused, "dump pid %d: to leave its memory to drover, CRIU needs about %d descriptors, and "+why, t.Pid, need, limit).
+		return errs.New(errs.Refused, "dump pid %d: to leave its memory to drover, CRIU needs about %d descriptors, and "+why+": %w", t.Pid, need, limit, engine.ErrNotLazy).
 			WithNext("ask without Lazy")
 	}
 	return nil

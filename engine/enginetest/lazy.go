@@ -28,14 +28,14 @@ func forLazy(test func(*bench)) func(*bench) {
 			test(b)
 			return
 		}
-		if _, err := b.lazyDump(migration.Dead); errs.KindOf(err) != errs.Refused {
+		if _, err := b.lazyDump(migration.Dead); !errors.Is(err, engine.ErrNotLazy) {
 			b.Errorf("a lazy dump by an engine that has none: %v", err)
 		}
 		b.wantRunning()
 		b.dumpDead()
 		req := b.s.Into(b.images)
 		req.Lazy = true
-		if _, err := b.e.Restore(b.ctx(), req); errs.KindOf(err) != errs.Refused {
+		if _, err := b.e.Restore(b.ctx(), req); !errors.Is(err, engine.ErrNotLazy) {
 			b.Errorf("a lazy restore by an engine that has none: %v", err)
 		}
 		b.wantGone()

@@ -105,5 +105,5 @@ func (e *Engine) change(f func()) {
 
 // notLazy is what a lazy request fails with: the model's trees have no memory to put a page into.
 func notLazy(what string) error {
-	return errs.New(errs.Refused, "%s: this engine has no lazy pages", what).WithNext("ask without Lazy: Features.LazyPages says what an engine can")
+	return errs.New(errs.Refused, "%s: this engine has no lazy pages: %w", what, engine.ErrNotLazy).WithNext("ask without Lazy: Features.LazyPages says what an engine can")
 }

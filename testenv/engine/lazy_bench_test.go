@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,7 +17,6 @@ import (
 	"drover/engine"
 	"drover/engine/criu"
 	"drover/engine/lazy"
-	"drover/internal/errs"
 )
 
 // BenchmarkLazyHolds measures what memory costs in a blackout: a process is dumped and restored on one host, once with its memory
@@ -59,7 +59,7 @@ func TestMuchMemoryIsDumpedLazilyOrRefused(t *testing.T) {
 		g := newGround(t)
 		s := g.start(t, bigEnv+"=2560")
 		_, err = g.e.Dump(t.Context(), engine.DumpRequest{Tree: s.tree, Options: s.Options(), Images: dir, Lazy: true})
-		if errs.KindOf(err) != errs.Refused {
+		if !errors.Is(err, engine.ErrNotLazy) {
 			t.Errorf("got %v", err)
 		}
 		s.Verify(t)

@@ -373,6 +373,17 @@ func TestErrorsKeepTheirKindTheirNextStepAndTheirSentinel(t *testing.T) {
 	}
 }
 
+func TestEverySentinelCrossesTheWire(t *testing.T) {
+	for name, want := range sentinels {
+		got := toWire(errs.New(errs.Refused, "it says: %w", want)).err()
+		for _, other := range sentinels {
+			if errors.Is(got, other) != (other == want) {
+				t.Errorf("%s: errors.Is %v is %t", name, other, errors.Is(got, other))
+			}
+		}
+	}
+}
+
 func TestALostHoldIsNoticed(t *testing.T) {
 	m := &model{}
 	_, c := serving(t, m)

@@ -120,6 +120,7 @@ type wireError struct {
 var sentinels = map[string]error{
 	"gone": engine.ErrGone, "busy": engine.ErrBusy, "decided": engine.ErrDecided, "lost": engine.ErrLost, "no-tracking": engine.ErrNoTracking,
 	"bad-image": engine.ErrBadImage, "unsupported": engine.ErrUnsupported, "conflict": engine.ErrConflict, "moment": engine.ErrMoment,
+	"not-lazy": engine.ErrNotLazy,
 }
 
 func toWire(err error) *wireError {
