@@ -113,7 +113,8 @@ func (f *Filler) arrived(ctx context.Context) ([]*space, error) {
 	defer late.Stop()
 	for {
 		f.mu.Lock()
-		spaces, missing, err, come := f.state()
+		come := f.come
+		spaces, missing, err := f.state()
 		f.mu.Unlock()
 		if err != nil || missing == "" {
 			return spaces, err
@@ -129,20 +130,20 @@ func (f *Filler) arrived(ctx context.Context) ([]*space, error) {
 }
 
 // state lists what there is to fill and says what has not come. The caller holds mu.
-func (f *Filler) state() (spaces []*space, missing string, err error, come chan struct{}) {
+func (f *Filler) state() (spaces []*space, missing string, err error) {
 	switch {
 	case f.filled:
-		return nil, "", errs.New(errs.Conflict, "it has been filled"), f.come
+		return nil, "", errs.New(errs.Conflict, "it has been filled")
 	case f.err != nil || f.spaces == nil:
-		return nil, "the engine", f.err, f.come
+		return nil, "the engine", f.err
 	}
 	for _, s := range f.spaces {
 		if s.descriptor() == nil {
-			return nil, fmt.Sprintf("the userfaultfd of process %d", s.pid), nil, f.come
+			return nil, fmt.Sprintf("the userfaultfd of process %d", s.pid), nil
 		}
 		spaces = append(spaces, s)
 	}
-	return spaces, "", nil, f.come
+	return spaces, "", nil
 }
 
 func (s *space) descriptor() *os.File {

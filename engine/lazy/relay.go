@@ -177,7 +177,7 @@ func fromRoot(c *net.UnixConn) error {
 	if err != nil {
 		return err
 	}
-	refused := error(fs.ErrPermission)
+	refused := fs.ErrPermission
 	if err := raw.Control(func(fd uintptr) {
 		cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 		if err == nil && cred.Uid == 0 {

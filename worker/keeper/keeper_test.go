@@ -374,11 +374,11 @@ func TestErrorsKeepTheirKindTheirNextStepAndTheirSentinel(t *testing.T) {
 }
 
 func TestEverySentinelCrossesTheWire(t *testing.T) {
-	for name, want := range sentinels {
-		got := toWire(errs.New(errs.Refused, "it says: %w", want)).err()
-		for _, other := range sentinels {
-			if errors.Is(got, other) != (other == want) {
-				t.Errorf("%s: errors.Is %v is %t", name, other, errors.Is(got, other))
+	for name, sent := range sentinels {
+		got := toWire(errs.New(errs.Refused, "it says: %w", sent)).err()
+		for other, err := range sentinels {
+			if errors.Is(got, err) != (other == name) {
+				t.Errorf("%s: errors.Is says %t of %s", name, errors.Is(got, err), other)
 			}
 		}
 	}
