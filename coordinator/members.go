@@ -70,12 +70,16 @@ func (c *Coordinator) Renew(ctx context.Context, text string) (api.RenewReply, e
 		return api.RenewReply{}, err
 	}
 	p, _ := link.PeerFrom(ctx)
-	if _, err := c.hostRecord(p.Name); err != nil || p != pki.Worker(p.Name) {
+	h, err := c.hostRecord(p.Name)
+	if err != nil || p != pki.Worker(p.Name) {
 		return api.RenewReply{}, errs.New(errs.Forbidden, "%s is no host of this cluster", p).WithNext("join it again, with a new token")
 	}
 	key, err := pki.ParsePublicKey(text)
 	if err != nil {
 		return api.RenewReply{}, errs.New(errs.Invalid, "certify %s: its key: %w", p, err)
+	}
+	if pki.Format(key) != h.Key { // who stole the key of a host that has joined anew could go on for ever
+		return api.RenewReply{}, errs.New(errs.Forbidden, "%s joined with another key", p).WithNext("join it again, with a new token")
 	}
 	host, user, err := c.cfg.Authority.Certify(key, p, certTTL)
 	if err != nil {

@@ -27,6 +27,8 @@ func TestAHostIsCertifiedAnewAndNobodyElse(t *testing.T) {
 		}
 		_, err := api.NewClient(pool.HTTP(c.leader().cfg.Advertise, "coordinator")).Renew(t.Context(), "garbage")
 		wantKind(t, "a key of garbage", err, errs.Invalid)
+		_, err = api.NewClient(pool.HTTP(c.leader().cfg.Advertise, "coordinator")).Renew(t.Context(), pki.Format(must(pki.NewKey())(t).PublicKey()))
+		wantKind(t, "another key", err, errs.Forbidden)
 		_, err = c.any().Renew(t.Context(), key)
 		wantKind(t, "an operator's", err, errs.Forbidden)
 		if err := c.any().RemoveHost(t.Context(), "beta"); err != nil {

@@ -105,7 +105,7 @@ func (j HostJoin) apply(s *State, c meta) error {
 		return conflict("a host called %s is a member already, at %s", h.Name, h.Address).WithNext("choose another name, or drover host rm %s", h.Name)
 	}
 	s.Tokens[used.Hash] = used
-	s.Hosts[j.Name] = Host{Name: j.Name, Address: j.Address, Joined: c.time}
+	s.Hosts[j.Name] = Host{Name: j.Name, Address: j.Address, Joined: c.time, Key: j.Key}
 	return nil
 }
 

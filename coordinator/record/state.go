@@ -49,6 +49,7 @@ type Host struct {
 	Address  string    `json:"address"`
 	Cordoned bool      `json:"cordoned,omitempty"`
 	Joined   time.Time `json:"joined"`
+	Key      string    `json:"key,omitempty"` // that it joined with, authorized_keys form; no other is certified for it again
 }
 
 // Life is how far a workload's life has come in the record's eyes.
