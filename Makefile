@@ -5,13 +5,14 @@ TESTBED := $(or $(DROVER_TESTBED),$(CURDIR)/.testbed)
 STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w'
 LINT    := v2.15.0
 
-# A test's tier follows from what it needs: testenv/vm virtual machines, packages whose tests use the test bed (and the test bed
-# itself) root and test hosts, all others nothing.
-tests = $(GO) list -f '{{.ImportPath}} {{.ImportPath}},{{join .TestImports ","}},{{join .XTestImports ","}}' ./...
-hosts = $(shell $(tests) | grep 'drover/testenv' | cut -d' ' -f1 | grep -v /testenv/vm)
-unit  = $(shell $(tests) | grep -v 'drover/testenv' | cut -d' ' -f1)
+# A test's tier follows from what it needs: testenv/vm virtual machines, packages that use the test bed, or whose tests do, root and
+# test hosts, all others nothing.
+tests = $(GO) list -f '{{.ImportPath}} {{.ImportPath}},{{join .Deps ","}},{{join .TestImports ","}},{{join .XTestImports ","}}' ./...
+bed   = drover/testenv/\(host\|rootfs\|cluster\|vm\)
+hosts = $(shell $(tests) | grep '$(bed)' | cut -d' ' -f1 | grep -v /testenv/vm)
+unit  = $(shell $(tests) | grep -v '$(bed)' | cut -d' ' -f1)
 
-.PHONY: help build testbed test test-unit test-hosts test-vm bench demo lint clean
+.PHONY: help build testbed test test-unit test-hosts test-vm bench bench-report demo lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -37,6 +38,9 @@ test-vm: testbed ## kernels with soft-dirty, in virtual machines (needs root)
 
 bench: testbed ## the figures that the documents state, measured here
 	$(GO) test -p 1 -timeout 60m -run '^$$' -bench . -benchtime 1x ./testenv/...
+
+bench-report: testbed ## docs/benchmarks: moves by hand and by drover side by side; BENCH='-sizes 4G' chooses what (-args of the benchmark)
+	$(GO) test -timeout 180m -run '^$$' -bench Compare -benchtime 1x ./testenv/bench -args $(BENCH) -report $(CURDIR)/docs/benchmarks
 
 demo: testbed ## a redis moves between three hosts while a client counts
 	$(GO) run ./testenv/demo

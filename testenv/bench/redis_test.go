@@ -8,8 +8,8 @@ import (
 	"drover/testenv/host/hosttest"
 )
 
-// dialRedis connects once the redis listens.
-func dialRedis(b *testing.B, client *host.Host) net.Conn {
+// dialRedis connects once the redis at the address listens.
+func dialRedis(b *testing.B, client *host.Host, address string) net.Conn {
 	b.Helper()
 	var conn net.Conn
 	hosttest.Eventually(b, "redis listens", func() (ok bool) {

@@ -30,20 +30,25 @@ type Seen struct {
 	GapAt      time.Time     // when the longest gap ended
 }
 
-// Counter does INCR over one connection without pause.
+// Counter does INCR over one connection, without pause or at a set pace.
 type Counter struct {
-	conn net.Conn
-	stop chan struct{}
-	done chan struct{}
+	conn  net.Conn
+	every time.Duration // 0 is without pause
+	stop  chan struct{}
+	done  chan struct{}
 
 	mu   sync.Mutex
 	seen Seen
 	err  error
 }
 
-// Count begins counting at key over conn, which it closes at the end.
-func Count(conn net.Conn, key string) *Counter {
-	c := &Counter{conn: conn, stop: make(chan struct{}), done: make(chan struct{})}
+// Count begins counting at key over conn, which it closes at the end, without pause.
+func Count(conn net.Conn, key string) *Counter { return CountEvery(conn, key, 0) }
+
+// CountEvery is Count with one request in that time: it finds gaps that are longer and leaves the processors to others. A request
+// that is late makes the next ones late, not more.
+func CountEvery(conn net.Conn, key string, every time.Duration) *Counter {
+	c := &Counter{conn: conn, every: every, stop: make(chan struct{}), done: make(chan struct{})}
 	go c.run(key)
 	return c
 }
@@ -70,6 +75,9 @@ func (c *Counter) run(key string) {
 		c.note(last, n, now.Sub(before), now)
 		c.mu.Unlock()
 		last, before = n, now
+		if c.every > 0 {
+			time.Sleep(c.every)
+		}
 	}
 }
 
@@ -155,9 +163,10 @@ func encode(b []byte, args ...string) []byte {
 
 // Values are what redis is filled with.
 type Values struct {
-	Key      string // keys are KEY:0, KEY:1, …
-	Size     int    // of one value, in bytes
-	Answered func() // called at each answer, if set
+	Key      string                    // keys are KEY:0, KEY:1, …
+	Size     int                       // of one value, in bytes
+	Make     func(id, size int) string // makes the value of a key; nil makes a record, half of which is noise
+	Answered func()                    // called at each answer, if set
 }
 
 // records are the Values of Fill and Write.
@@ -165,6 +174,9 @@ var records = Values{Key: "k", Size: 1000}
 
 // value is a record as programs keep them: some of it repeats, some does not.
 func (v Values) value(n int) string {
+	if v.Make != nil {
+		return v.Make(n, v.Size)
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `{"id":%d,"name":"customer-%d","active":true,"balance":%d.%02d,"tags":["alpha","beta","gamma"],"note":"`, n, n, rand.IntN(100000), rand.IntN(100))
 	for b.Len() < v.Size {
@@ -197,11 +209,11 @@ func (v Values) Fill(ctx context.Context, conn net.Conn, bytes int64) (keys int,
 
 // Write is the function Write with these values.
 func (v Values) Write(ctx context.Context, conn net.Conn, keys, rate int) error {
-	every := time.Second * batch / time.Duration(rate)
-	tick := time.NewTicker(every)
+	n := max(1, min(batch, rate/25)) // no burst holds more than a twenty-fifth of a second's writes
+	tick := time.NewTicker(time.Second * time.Duration(n) / time.Duration(rate))
 	defer tick.Stop()
 	for {
-		if err := v.write(ctx, conn, batch, func(int) int { return rand.IntN(keys) }); err != nil {
+		if err := v.write(ctx, conn, n, func(int) int { return rand.IntN(keys) }); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}

@@ -1,7 +1,7 @@
 // Command dirtier has a set amount of memory and rewrites pages of a part of it, drawn at random, at a set rate. It checks each
 // page's mark before it writes it, and all pages now and then. It says how it goes, on standard output:
 //
-//	{"pages":65536,"written":120000,"checked":185536,"faults":0,"longest_gap_ms":3.1}
+//	{"pages":65536,"written":120000,"checked":185536,"faults":0,"longest_gap_ms":3.1,"gap_ms":1.2}
 package main
 
 import (
@@ -12,7 +12,7 @@ import (
 	"drover/testenv/victims/vital"
 )
 
-// Report is what dirtier says about itself. The gap is between two of its turns: how long it stood still.
+// Report is what dirtier says about itself. A gap is between two of its turns: how long it stood still.
 type Report struct {
 	Pages      int     `json:"pages"`
 	Written    uint64  `json:"written"`
@@ -20,6 +20,7 @@ type Report struct {
 	Faults     uint64  `json:"faults"`
 	Fault      string  `json:"fault,omitempty"` // the first
 	LongestGap float64 `json:"longest_gap_ms"`
+	Gap        float64 `json:"gap_ms"` // the longest since the last report
 }
 
 func main() {
@@ -93,5 +94,5 @@ func (d *dirtier) check(i int) {
 }
 
 func (d *dirtier) report() Report {
-	return Report{Pages: d.pages.Len(), Written: d.written, Checked: d.checked, Faults: d.faults, Fault: d.fault, LongestGap: d.gap.LongestMS()}
+	return Report{Pages: d.pages.Len(), Written: d.written, Checked: d.checked, Faults: d.faults, Fault: d.fault, LongestGap: d.gap.LongestMS(), Gap: d.gap.RecentMS()}
 }

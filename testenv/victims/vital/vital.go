@@ -48,23 +48,32 @@ func Exit(err error, faults uint64) {
 	os.Exit(0)
 }
 
-// Gap finds the longest time between two signs of life. It is used by one goroutine.
+// Gap finds the longest time between two signs of life, by the wall clock: CRIU gives a restored tree a time namespace in which its
+// monotonic clock goes on where it stood at the dump. It is used by one goroutine.
 type Gap struct {
 	last    time.Time
 	longest time.Duration
+	recent  time.Duration
 }
 
 // Beat is a sign of life.
 func (g *Gap) Beat() {
-	now := time.Now()
+	now := time.Now().Round(0) // without the monotonic reading
 	if !g.last.IsZero() {
-		g.longest = max(g.longest, now.Sub(g.last))
+		g.longest, g.recent = max(g.longest, now.Sub(g.last)), max(g.recent, now.Sub(g.last))
 	}
 	g.last = now
 }
 
 // LongestMS is the longest time between two beats so far, in milliseconds.
 func (g *Gap) LongestMS() float64 { return float64(g.longest.Microseconds()) / 1000 }
+
+// RecentMS is the longest time between two beats since it was last asked, in milliseconds.
+func (g *Gap) RecentMS() float64 {
+	recent := g.recent
+	g.recent = 0
+	return float64(recent.Microseconds()) / 1000
+}
 
 // Every calls f now and then while it is called often: at most once a period. A period of 0 is never.
 type Every struct {

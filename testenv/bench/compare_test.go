@@ -1,0 +1,209 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"drover/testenv/bench/report"
+	"drover/testenv/host/hosttest"
+	"drover/testenv/rootfs"
+)
+
+// BenchmarkCompare moves the same programs over the same links between the same hosts, by hand and by drover with each tracker
+// that works here. -report writes what it found; see options_test.go for what else can be chosen.
+func BenchmarkCompare(b *testing.B) {
+	chosen, err := studies()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		began := time.Now()
+		g := newGround(b)
+		d := report.Data{Command: command(), Date: began, Machine: machineData(b, g), Best: method(g.trackers[0]), LeftOut: append(g.leftOut, notHere...)}
+		roads := newRoads(g)
+		for i, s := range chosen {
+			roads.take(b, s.Link)
+			progress("%s: case %d of %d: %+v", time.Since(began).Round(time.Second), i+1, len(chosen), s.Case)
+			d.Runs = append(d.Runs, g.compare(b, fmt.Sprintf("case%d", i+1), s)...)
+		}
+		d.Links, d.Loop = roads.known, g.loop
+		d.Took = report.InMillis(time.Since(began))
+		tell(b, d)
+		if *reportTo == "" {
+			continue
+		}
+		if err := report.Write(*reportTo, d); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// notHere is what this benchmark does not measure, and why.
+var notHere = []string{
+	"CRIU's own iterative pre-dump, go-criu's phaul, and drover's tracker softdirty on kernels that have no soft-dirty tracking: such " +
+		"kernels run only in the virtual machines of testenv/vm, whose processors are emulated in software. Times measured there mean nothing.",
+}
+
+func method(tracker string) string { return "drover " + tracker }
+
+// compare moves one program by every method. What did not get through is in the runs, and fails the benchmark.
+func (g *ground) compare(b *testing.B, name string, s study) (all []report.Run) {
+	b.Helper()
+	if !s.bestOnly {
+		m := startBaseline(b, g, "by-hand-"+name, s.Case)
+		all = append(all, g.moves(b, m, s.Case, []string{report.Baseline}, *repeat, func(string) {})...)
+	}
+	m := startDrover(b, g, name, s.Case)
+	m.cutFor = linkNamed(s.Link).cut
+	trackers := g.trackers
+	if s.bestOnly {
+		trackers = trackers[:1]
+	}
+	var methods []string
+	for _, t := range trackers {
+		methods = append(methods, method(t))
+	}
+	return append(all, g.moves(b, m, s.Case, methods, *repeat, func(method string) { m.tracker = strings.TrimPrefix(method, "drover ") })...)
+}
+
+// moves puts the program under load and moves it so many times by each method, then ends it.
+func (g *ground) moves(b *testing.B, m mover, c report.Case, methods []string, times int, use func(method string)) (all []report.Run) {
+	b.Helper()
+	var l load
+	if isRedis(c) {
+		l = loadRedis(b, g, c, m.address())
+	} else {
+		l = loadSelf(b, m.log)
+	}
+	if by, ok := m.(*baseline); ok && g.loop == 0 && c.Program == "redis" {
+		g.loop = bareLoop(b, by.on.Host, by.pid)
+	}
+	for _, method := range methods {
+		use(method)
+		for range times {
+			r, err := once(b.Context(), m, l)
+			r.Case, r.Method = c, method
+			if err != nil {
+				b.Errorf("%s: %v", method, err)
+				r.Failed = err.Error()
+				progress("    %s: %v", method, err)
+				all = append(all, r)
+				continue
+			}
+			progress("    %s: blackout %.1f ms (predicted %.1f), gap %.1f ms, total %.0f ms, %d bytes, %d rounds, slow-down of %.0f to %.0f a second",
+				method, r.Blackout, r.Predicted, r.Gap, r.Total, r.Wire, r.Copying(), r.OpsBefore, r.OpsDuring)
+			all = append(all, r)
+		}
+	}
+	if err := errors.Join(l.stop(), m.end(b.Context())); err != nil {
+		b.Errorf("after %s of %+v: %v", strings.Join(methods, ", "), c, err)
+	}
+	return all
+}
+
+// once is one move, with what the load saw.
+func once(ctx context.Context, m mover, l load) (report.Run, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*hosttest.Patience)
+	defer cancel()
+	const settle = time.Second
+	ops, from := l.ops(), time.Now()
+	time.Sleep(settle)
+	before := float64(l.ops()-ops) / time.Since(from).Seconds()
+	l.mark()
+	var copied watch
+	r, err := m.move(ctx, func() { copied.see(l.ops()) })
+	if err != nil {
+		return r, err
+	}
+	r.OpsBefore, r.OpsDuring = before, copied.rate()
+	gap, err := l.gap(ctx)
+	r.Gap = report.InMillis(gap)
+	return r, err
+}
+
+// watch is how operations went between the first and the last look.
+type watch struct {
+	from, to time.Time
+	ops      [2]int64
+}
+
+func (w *watch) see(ops int64) {
+	w.to, w.ops[1] = time.Now(), ops
+	if w.from.IsZero() {
+		w.from, w.ops[0] = w.to, ops
+	}
+}
+
+// rate is a second's; 0 if the looks were too close together to say.
+func (w *watch) rate() float64 {
+	if lasted := w.to.Sub(w.from); lasted > 300*time.Millisecond {
+		return float64(w.ops[1]-w.ops[0]) / lasted.Seconds()
+	}
+	return 0
+}
+
+// command is how to do this again.
+func command() string {
+	var chosen []string
+	flag.Visit(func(f *flag.Flag) {
+		if !strings.HasPrefix(f.Name, "test.") && f.Name != "report" {
+			chosen = append(chosen, "-"+f.Name+" "+f.Value.String())
+		}
+	})
+	if len(chosen) == 0 {
+		return "make bench-report"
+	}
+	return "make bench-report BENCH='" + strings.Join(chosen, " ") + "'"
+}
+
+// progress says how far it has come: a benchmark's own log comes at its end, and is cut.
+func progress(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, time.Now().Format("15:04:05 ")+format+"\n", args...)
+}
+
+func machineData(b *testing.B, g *ground) report.Machine {
+	b.Helper()
+	var u unix.Utsname
+	var info unix.Sysinfo_t
+	if err := errors.Join(unix.Uname(&u), unix.Sysinfo(&info)); err != nil {
+		b.Fatal(err)
+	}
+	root, err := rootfs.ModuleRoot()
+	if err != nil {
+		b.Fatal(err)
+	}
+	git := exec.CommandContext(b.Context(), "git", "-C", root, "describe", "--always", "--dirty")
+	commit, err := git.Output()
+	if err != nil {
+		commit = []byte("of no repository") // an unpacked archive
+	}
+	criu := hosttest.Run(b, g.Workers[0].Host, "criu", "--version")
+	first, _, _ := strings.Cut(criu, "\n")
+	return report.Machine{
+		Processor: processor(b), Processors: runtime.NumCPU(), Memory: int64(info.Totalram) * int64(info.Unit),
+		Kernel: unix.ByteSliceToString(u.Release[:]), CRIU: strings.TrimPrefix(first, "Version: "), Go: runtime.Version(),
+		Drover: strings.TrimSpace(string(commit)),
+	}
+}
+
+// tell reports, beside the log, the figure that everything is about.
+func tell(b *testing.B, d report.Data) {
+	b.Helper()
+	for _, r := range d.Runs {
+		if r.Failed != "" {
+			return // the benchmark has failed and says why
+		}
+	}
+	b.ReportMetric(float64(len(d.Runs)), "moves")
+	b.ReportMetric(0, "ns/op")
+}

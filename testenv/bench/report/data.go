@@ -1,0 +1,121 @@
+package report
+
+import "time"
+
+// Data is one comparison: where it was made, how, and every single move.
+type Data struct {
+	Machine Machine   `json:"machine"`
+	Command string    `json:"command"` // repeats it
+	Date    time.Time `json:"date"`    // when it began
+	Took    Millis    `json:"took_ms"` // all of it
+	// Best is the method that the figures to reach are judged by: what drover chooses by itself, unless something else was asked for.
+	Best string `json:"best"`
+	// LeftOut says, in a sentence each, what was not measured and why.
+	LeftOut []string `json:"left_out,omitempty"`
+	Links   []Link   `json:"links"`
+	// Loop is how many bytes of a redis a second a bare loop on all processors reads, digests and compresses with s2.
+	Loop float64 `json:"loop,omitempty"`
+	Runs []Run   `json:"runs"`
+}
+
+// Machine is what everything ran on.
+type Machine struct {
+	Processor  string `json:"processor"`
+	Processors int    `json:"processors"`
+	Memory     int64  `json:"memory"` // bytes
+	Kernel     string `json:"kernel"`
+	CRIU       string `json:"criu"`
+	Go         string `json:"go"`
+	Drover     string `json:"drover"` // its commit
+}
+
+// Link is how the hosts were joined.
+type Link struct {
+	Name    string  `json:"name"`
+	Rate    int64   `json:"rate"` // bits a second asked for; 0 is no limit
+	Delay   Millis  `json:"delay_ms"`
+	Shaped  bool    `json:"shaped,omitempty"` // by a relay; else it is as fast as the machine makes it
+	Carried float64 `json:"carried"`          // bits of one TCP connection a second that it was seen to carry, with nothing else going on
+}
+
+// Case is what is moved, and over which link: the runs of a case differ in method only.
+type Case struct {
+	Program string  `json:"program"` // "redis", "dirtier", "python", Busy or Repeated
+	Size    int64   `json:"size"`    // bytes of memory that it was told to hold
+	Load    float64 `json:"load"`    // redis: writes a second; dirtier: per cent of its memory a second
+	Link    string  `json:"link"`
+}
+
+// Baseline is the method that drover is compared with.
+const Baseline = "criu | tar | zstd -1 | ssh | criu"
+
+// Run is one move.
+type Run struct {
+	Case
+	Method string `json:"method"`           // Baseline, or "drover" and the tracker
+	Failed string `json:"failed,omitempty"` // why it did not get through; nothing else counts then
+
+	Blackout  Millis `json:"blackout_ms"`            // from the freeze to the first instruction on the other host
+	Predicted Millis `json:"predicted_ms,omitempty"` // the blackout, when the freeze was granted; 0 if nobody predicts
+	Gap       Millis `json:"gap_ms"`                 // the longest that the program's client (dirtier: itself) saw nothing happen
+	Total     Millis `json:"total_ms"`               // from the command to the first instruction on the other host
+	Wire      int64  `json:"wire"`                   // bytes that the source's network card sent meanwhile
+	Memory    int64  `json:"memory"`                 // bytes: drover's worker on the source at its peak; Baseline's images there
+	Pages     uint64 `json:"pages,omitempty"`        // of the tree
+
+	OpsBefore float64 `json:"ops_before"` // the program's operations a second before the move
+	OpsDuring float64 `json:"ops_during"` // and while it was copied; 0 if it was not copied while it ran
+
+	Codec  string            `json:"codec,omitempty"`
+	Rounds []Round           `json:"rounds,omitempty"`
+	Phases map[string]Millis `json:"phases,omitempty"` // when each began, from the admission on
+}
+
+// Round is one pass over the tree's memory; Final is the one in the freeze.
+type Round struct {
+	Final bool   `json:"final,omitempty"`
+	Pages uint64 `json:"pages"` // sent
+	Wire  uint64 `json:"wire"`  // bytes
+	Took  Millis `json:"took_ms"`
+}
+
+// Millis is a time in milliseconds.
+type Millis float64
+
+// InMillis is a duration as Millis, to the microsecond.
+func InMillis(d time.Duration) Millis { return Millis(d.Microseconds()) / 1000 }
+
+// SlowDown is the part of its operations that the program lost while it was copied, 0 to 1; ok is false if that is not known.
+func (r Run) SlowDown() (part float64, ok bool) {
+	if r.OpsBefore == 0 || r.OpsDuring == 0 {
+		return 0, false
+	}
+	return max(0, 1-r.OpsDuring/r.OpsBefore), true
+}
+
+// PredictionError is by which part the blackout was longer (above 0) or shorter than predicted; ok is false if nobody predicted.
+func (r Run) PredictionError() (part float64, ok bool) {
+	if r.Predicted == 0 {
+		return 0, false
+	}
+	return float64(r.Blackout/r.Predicted) - 1, true
+}
+
+// FirstRound is the first pass over a tree that runs.
+func (r Run) FirstRound() (Round, bool) {
+	if len(r.Rounds) == 0 || r.Rounds[0].Final {
+		return Round{}, false
+	}
+	return r.Rounds[0], true
+}
+
+// Copying is how many rounds were made while the tree ran.
+func (r Run) Copying() int {
+	n := 0
+	for _, round := range r.Rounds {
+		if !round.Final {
+			n++
+		}
+	}
+	return n
+}

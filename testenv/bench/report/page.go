@@ -1,0 +1,130 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// page is README.md.
+func page(d Data) string {
+	var b strings.Builder
+	b.WriteString(opening)
+	fmt.Fprintf(&b, "\n    %s\n\n", d.Command)
+	fmt.Fprintf(&b, "%s, in %s, on %d × %s with %s of memory, Linux %s, CRIU %s, %s, drover %s. The hosts are namespaces of this one machine and share its processors "+
+		"with the links, the coordinators and the load.\n\n", d.Date.UTC().Format("2006-01-02 15:04 UTC"), d.Took.text(),
+		d.Machine.Processors, d.Machine.Processor, bytesText(float64(d.Machine.Memory)), d.Machine.Kernel, d.Machine.CRIU, d.Machine.Go, d.Machine.Drover)
+	links(&b, d.Links)
+
+	all := grouped(d.Runs)
+	fmt.Fprintf(&b, "## Figures to reach\n\nJudged by the moves of %s.\n\n", d.Best)
+	row(&b, "figure", "to reach", "measured", "")
+	rule(&b, 4)
+	for _, g := range goals(d) {
+		row(&b, g.what, g.want, g.got, verdictMark(g.verdict))
+	}
+	if failed := failures(all); len(failed) > 0 {
+		b.WriteString("\nThese did not get through:\n\n")
+		for _, f := range failed {
+			fmt.Fprintf(&b, "- %s\n", f)
+		}
+	}
+	b.WriteString("\n## Side by side\n\nMedians, with the least and the greatest where there were several moves.\n")
+	tables(&b, all)
+	for _, p := range pictures(d) {
+		fmt.Fprintf(&b, "\n![%s](%s)\n", p.says, p.file)
+	}
+	b.WriteString(columns)
+	if len(d.LeftOut) > 0 {
+		b.WriteString("\n## Left out\n\n")
+		for _, l := range d.LeftOut {
+			fmt.Fprintf(&b, "- %s\n", l)
+		}
+	}
+	return b.String()
+}
+
+const opening = `# drover beside what people do by hand
+
+This page and its pictures are written by ` + "`make bench-report`" + `; the raw data of every move is in [results.json](results.json). On the same
+hosts, over the same link, the same program is moved by
+
+- ` + "`" + Baseline + "`" + `: ` + "`criu dump` to a tmpfs, then `tar | zstd -1 | ssh`, then `criu restore`" + ` on the other host. The SSH connection is made beforehand;
+- drover, with each tracker that works on this machine's kernel.
+
+It was made with
+`
+
+const columns = `
+What the columns mean:
+
+- blackout: from the freeze to the first instruction on the other host. drover's is what its record says; the baseline's is counted
+  from CRIU's own note of the freeze to the end of ` + "`criu restore`" + `.
+- client gap: the longest time in which a client that asks a thousand times a second had no answer, TCP's own waits included; the
+  dirtier and the Python programs, which have no client, time their own turns.
+- total: from the command to the first instruction on the other host.
+- on the wire: what the source's network card sent in that time, SSH included.
+- rounds: of copying while the program runs. predicted: the blackout as drover expected it when it granted the freeze.
+- memory: on the source, above the tree's own. drover: the peak resident memory of its worker; baseline: the images in the tmpfs.
+- slow-down: the part of its operations that the program lost while it was copied. Loads that ask for a set rate show it only when
+  the rate is no longer met.
+- redis holds JSON documents of 1000 bytes, the dirtier pages of which one word in eight is noise, python dictionaries with a few
+  members, or, as "zero and repeated pages", two strings. The size is what they were told to hold.
+`
+
+func links(b *strings.Builder, all []Link) {
+	row(b, "link", "delay, one way", "made by", "one TCP connection carries")
+	rule(b, 4)
+	for _, l := range all {
+		delay := "–"
+		if l.Delay > 0 {
+			delay = millisText(float64(l.Delay))
+		}
+		by := "a relay (docs/adr/0002)"
+		if !l.Shaped {
+			by = "nothing: a plain veth"
+		}
+		row(b, l.Name, delay, by, bitsText(l.Carried))
+	}
+	b.WriteString("\nWhere the machine's own links carry less than a link's rate, that link is a plain veth: a relay would only make it slower.\n\n")
+}
+
+// tables has one table for each program and link.
+func tables(b *strings.Builder, all []series) {
+	for len(all) > 0 {
+		head := all[0]
+		n := slices.IndexFunc(all, func(s series) bool { return s.Program != head.Program || s.Link != head.Link })
+		if n < 0 {
+			n = len(all)
+		}
+		fmt.Fprintf(b, "\n### %s, %s\n\n", head.Program, head.Link)
+		row(b, "memory", "load", "by", "moves", "blackout", "client gap", "total", "on the wire", "rounds", "predicted", "memory", "slow-down")
+		rule(b, 12)
+		for _, s := range all[:n] {
+			moves := fmt.Sprint(len(s.runs))
+			if len(s.failed) > 0 {
+				moves += fmt.Sprintf(", %d failed", len(s.failed))
+			}
+			row(b, bytesText(float64(s.Size)), s.loadText(), s.method, moves,
+				s.of(blackout).text(millisText), s.of(gap).text(millisText), s.of(total).text(millisText), s.of(wire).text(bytesText),
+				s.of(rounds).text(figure), s.of(predicted).text(millisText), s.of(memory).text(bytesText), s.of(Run.SlowDown).text(percentText))
+		}
+		all = all[n:]
+	}
+}
+
+func verdictMark(verdict string) string {
+	if verdict == missed {
+		return "**missed**"
+	}
+	return verdict
+}
+
+func row(b *strings.Builder, cells ...string) {
+	for _, c := range cells {
+		fmt.Fprintf(b, "| %s ", strings.ReplaceAll(c, "|", `\|`))
+	}
+	b.WriteString("|\n")
+}
+
+func rule(b *strings.Builder, n int) { b.WriteString(strings.Repeat("|---", n) + "|\n") }
