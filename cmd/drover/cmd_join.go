@@ -20,7 +20,7 @@ var pageJoin = page{
 
 --advertise says at which address the others reach this machine; it must be right before joining, because the cluster records it.
 
-Nothing runs yet: start drover worker or drover coordinator next. A join whose answer was lost is repeated with the same token. A machine that has joined already is left as it is.`,
+Nothing runs yet: start drover worker or drover coordinator next. A join whose answer was lost is repeated with the same token. A machine that has joined already is left as it is, unless its certificates have expired: then it joins again by the same key, with a new token, and a worker keeps its workloads.`,
 	example: `drover join --role worker --token drover1.… --name beta --advertise beta.example:7202
 drover token new --role coordinator | ssh c2 drover join --role coordinator --token - --name c2`,
 	exits: exits{

@@ -63,7 +63,8 @@ func ask(ctx context.Context, pool *link.Pool, addresses []string, req api.JoinR
 	return reply, err
 }
 
-// key is the one it asked with before, or a new one that is kept until the answer is known.
+// key is the one it asked with before or that its expired certificates are for, or a new one that is kept until the answer is
+// known.
 func (m member) key() (*pki.Key, error) {
 	file := filepath.Join(m.dir, pendingKey)
 	text, err := os.ReadFile(file)
@@ -76,7 +77,10 @@ func (m member) key() (*pki.Key, error) {
 	if err := os.MkdirAll(m.dir, 0o700); err != nil {
 		return nil, errs.New(errs.Failed, "make directory: %w", err)
 	}
-	key, err := pki.NewKey()
+	key, err := pki.LoadKey(m.dir)
+	if errs.KindOf(err) == errs.NotFound && err != nil {
+		key, err = pki.NewKey()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -125,10 +129,10 @@ func (m member) keep(token pki.Token, key *pki.Key, reply api.JoinReply) error {
 	return id.Save(m.dir)
 }
 
-// joined says whether the identity is there already; that of somebody else is an error.
+// joined says whether the identity is there already and good; that of somebody else is an error.
 func (m member) joined() (bool, error) {
 	id, err := pki.LoadIdentity(m.dir)
-	if errs.KindOf(err) == errs.NotFound {
+	if errs.KindOf(err) == errs.NotFound || errs.KindOf(err) == errs.Forbidden { // none, or its certificates have expired
 		return false, nil
 	}
 	if err != nil {

@@ -101,11 +101,12 @@ func (j HostJoin) apply(s *State, c meta) error {
 	if err != nil {
 		return err
 	}
-	if h, ok := s.Hosts[j.Name]; ok && !again {
+	h, ok := s.Hosts[j.Name]
+	if ok && !again && h.Key != j.Key { // the same key is the same host, whose certificates have expired
 		return conflict("a host called %s is a member already, at %s", h.Name, h.Address).WithNext("choose another name, or drover host rm %s", h.Name)
 	}
 	s.Tokens[used.Hash] = used
-	s.Hosts[j.Name] = Host{Name: j.Name, Address: j.Address, Joined: c.time, Key: j.Key}
+	s.Hosts[j.Name] = Host{Name: j.Name, Address: j.Address, Cordoned: h.Cordoned, Joined: c.time, Key: j.Key}
 	return nil
 }
 

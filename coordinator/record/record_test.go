@@ -235,6 +235,20 @@ func TestATokenIsUsedOnce(t *testing.T) {
 	}
 }
 
+func TestAHostWhoseCertificatesHaveExpiredJoinsAgainByItsKey(t *testing.T) {
+	b := settled(t).do(HostCordon{Name: "a", On: true})
+	for _, hash := range []string{"again", "thief"} {
+		b.do(TokenNew{Hash: hash, Role: "worker", Expires: epochZero.Add(time.Hour)})
+	}
+	if err := b.try(HostJoin{Name: "a", Address: "a:7202", Token: "thief", Key: "another"}); errs.KindOf(err) != errs.Conflict {
+		t.Errorf("another machine took its name: %v", err)
+	}
+	b.do(HostJoin{Name: "a", Address: "a:9", Token: "again", Key: "key-a"})
+	if h := b.Hosts["a"]; h.Key != "key-a" || h.Address != "a:9" || !h.Cordoned || b.Workloads["w"].Owner != "a" {
+		t.Errorf("it is %+v, and w is %s's", h, b.Workloads["w"].Owner)
+	}
+}
+
 func TestTheLastAdminStays(t *testing.T) {
 	b := newBook(t).do(Found{Cluster: "test", Name: "c1", Address: "c1:1", Operator: &api.Operator{Name: "ada", Key: "k1", Role: "admin"}})
 	for _, role := range []string{"", "viewer"} {

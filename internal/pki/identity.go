@@ -106,6 +106,16 @@ func LoadIdentity(dir string) (*Identity, error) {
 	return id, nil
 }
 
+// LoadKey reads the key of the identity in dir, also of one whose certificates have expired. A directory without one is
+// errs.NotFound.
+func LoadKey(dir string) (*Key, error) {
+	text, err := readSecret(filepath.Join(dir, keyFile))
+	if err != nil {
+		return nil, fmt.Errorf("load the key in %s: %w", dir, err)
+	}
+	return ParseKey(text)
+}
+
 func readIdentity(dir string) (*Identity, error) {
 	text, err := readSecret(filepath.Join(dir, keyFile))
 	if err != nil {
