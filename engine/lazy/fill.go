@@ -47,8 +47,7 @@ func (f *Filler) Fill(ctx context.Context, progress func(done, all uint64)) (Sta
 		err = f.tell()
 	}
 	if err != nil {
-		f.fail(err)
-		return Stats{}, errs.New(errs.Failed, "fill the restored memory: %w", err)
+		return Stats{}, errs.New(errs.Failed, "fill the restored memory: %w", f.reason(err))
 	}
 	stats := Stats{Bytes: p.all, Zeros: p.zeros.Load(), Took: time.Since(begin)}
 	for _, s := range spaces {

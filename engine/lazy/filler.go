@@ -75,25 +75,34 @@ func (f *Filler) Close() {
 			c.Close()
 		}
 	}
-	for _, s := range f.spaces {
-		s.close()
-	}
 	f.mu.Unlock()
 	f.serving.Wait()
 	removeIn(f.dir, Socket)
 	f.dir.Close()
 }
 
-// fail remembers why the memory cannot be filled; the first reason is kept.
+// fail remembers why the memory cannot be filled; the first reason is kept. What waits for a page is let go on, with zeros: the
+// restore then comes to its hold, where it can only be aborted, instead of waiting until its time is up.
 func (f *Filler) fail(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.failLocked(err)
 }
 
+// reason is fail that says which the first reason was.
+func (f *Filler) reason(err error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.failLocked(err)
+	return f.err
+}
+
 func (f *Filler) failLocked(err error) {
 	if f.err == nil && !f.filled {
 		f.err = err
+		for _, s := range f.spaces {
+			s.close()
+		}
 	}
 	f.changed()
 }

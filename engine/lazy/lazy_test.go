@@ -252,9 +252,7 @@ func TestWhatWouldLoseAPageFails(t *testing.T) {
 		{"an early fault on a page that nobody has", "is missing", func(b *bed) {
 			b.memory.all[3] = nil
 			b.ready()
-			touched := make(chan struct{})
-			b.Cleanup(func() { <-touched })
-			go func() { b.touch(3); close(touched) }() // waits until the userfaultfd is closed
+			b.touch(3) // it is not left waiting, though not for its page
 		}},
 		{"a page that is there already", "there already", func(b *bed) {
 			b.mem[2*image.PageSize] = 1

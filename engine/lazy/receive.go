@@ -127,8 +127,8 @@ func (f *Filler) begin(pid uint64, uffd *os.File) error {
 	defer f.mu.Unlock()
 	s := f.spaces[pid]
 	switch {
-	case f.closed:
-		return net.ErrClosed
+	case f.err != nil:
+		return f.err
 	case s == nil:
 		return errors.New("the images have no memory of it")
 	case s.descriptor() != nil:

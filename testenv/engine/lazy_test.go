@@ -183,10 +183,7 @@ func TestMemoryIsCarriedBesideTheImages(t *testing.T) {
 				must(c.T, err)
 				c.wantStill()
 				kill()
-				eventually(c, "nothing is left", func() bool {
-					left, err := os.ReadFile(filepath.Join(c.tree.Cgroup, "cgroup.procs"))
-					return err == nil && len(left) == 0
-				})
+				c.wantNothing()
 				c.finish(c.restore(migration.Running, memory))
 				c.wantRunning()
 			}},
@@ -210,15 +207,27 @@ func TestMemoryIsCarriedBesideTheImages(t *testing.T) {
 					c.Error("it was committed with a page missing")
 				}
 				must(c.T, h.Abort(c.ctx()))
-				if left, _ := os.ReadFile(filepath.Join(c.tree.Cgroup, "cgroup.procs")); len(left) > 0 {
-					c.Errorf("left: %s", left)
+				c.wantNothing()
+				h, f = c.restore(migration.Running, copied{}) // nor are the pages there that the rebuilding touches
+				if _, err := f.Fill(c.ctx(), nil); err == nil || !strings.Contains(err.Error(), "missing") {
+					c.Errorf("got %v", err)
 				}
+				must(c.T, h.Abort(c.ctx()))
+				c.wantNothing()
 				c.finish(c.restore(migration.Running, memory))
 				c.wantRunning()
 			}},
 		} {
 			t.Run(c.name, func(t *testing.T) { c.test(startClan(t)) })
 		}
+	})
+}
+
+func (c *clanTree) wantNothing() {
+	c.Helper()
+	eventually(c, "nothing is left", func() bool {
+		left, err := os.ReadFile(filepath.Join(c.tree.Cgroup, "cgroup.procs"))
+		return err == nil && len(left) == 0
 	})
 }
 
