@@ -89,10 +89,11 @@ func (d dev) run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// join makes the worker a member, once the coordinator leads.
+// join makes the worker a member, unless it is one, and returns once the coordinator leads.
 func (d dev) join(ctx context.Context, w configs.Worker) error {
 	m := member{role: pki.RoleWorker, name: d.name, address: w.Address(), dir: w.IdentityDir()}
-	if already, err := m.joined(); err != nil || already {
+	already, err := m.joined()
+	if err != nil {
 		return err
 	}
 	client, err := configs.LoadClient(filepath.Join(d.dir, "client.yaml"), nil)
@@ -106,10 +107,13 @@ func (d dev) join(ctx context.Context, w configs.Worker) error {
 		select {
 		case <-ctx.Done():
 			return errs.New(errs.Timeout, "the coordinator does not lead after %s: %w", devStart, err)
-		case <-time.After(500 * time.Millisecond): // each try before it leads is a refusal in its log
+		case <-time.After(100 * time.Millisecond): // nothing else tells
 		}
 	}
 	defer c.Close()
+	if already {
+		return nil
+	}
 	token, err := c.NewToken(ctx, pki.RoleWorker, devStart)
 	if err != nil {
 		return err

@@ -19,8 +19,8 @@ func TestDevStartsWithoutAComplaint(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &stage{Cluster: &cluster.Cluster{Bed: bed, Coordinators: []*cluster.Member{{Host: h}}}}
-	for range 2 { // the second meets what the first has left
-		d, err := h.Start(t.Context(), "dev", []string{drover, "dev"})
+	for _, run := range []string{"dev-1", "dev-2"} { // the second meets what the first has left
+		d, err := h.Start(t.Context(), run, []string{drover, "dev"})
 		if err != nil {
 			t.Fatal(err)
 		}
