@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -117,17 +116,26 @@ func (r *Relay) Filled() error {
 	if r.closed {
 		return errors.New("the tree's memory was not filled")
 	}
-	b := make([]byte, 1)
-	_ = r.filler.SetReadDeadline(time.Now().Add(time.Millisecond)) // one in the past would not even look
-	n, err := r.filler.Read(b)
+	what, err := peek(r.filler)
 	switch {
-	case n == 1 && b[0] == packetFilled:
+	case err == nil && what == packetFilled:
 		r.filled = true
 		return nil
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, unix.EAGAIN):
 		return errors.New("the tree's memory has not been filled yet")
 	}
 	return errors.New("whoever was to fill the tree's memory has gone before it was filled")
+}
+
+// peek takes a packet of one byte that has come; unix.EAGAIN if there is none, 0 if the other end is closed.
+func peek(c *net.UnixConn) (what byte, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	b := make([]byte, 1)
+	failed := raw.Control(func(fd uintptr) { _, _, err = unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT) })
+	return b[0], errors.Join(failed, err)
 }
 
 // Close ends the conversation, when CRIU has ended.
