@@ -1,6 +1,10 @@
 package programs
 
 import (
+	"bufio"
+	"io"
+	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -21,6 +25,7 @@ func TestACopyThatIsLeftFenced(t *testing.T) {
 		{"it is continued only by force and once the owner's has ended", goBackToCopy},
 		{"it is removed and the workload lives on", removeCopy},
 		{"it is removed with the workload", removeAll},
+		{"what it leaves in its host's network is removed", removeCopyOfHost},
 		{"its owner's host is gone for good", goBackFromDeadHost},
 	} {
 		if !t.Run(c.name, func(t *testing.T) { c.test(t, s) }) {
@@ -97,6 +102,49 @@ func removeAll(t *testing.T, s *stage) {
 	s.do(t, "stop", "web")
 	s.refuses(t, errs.Conflict, []string{"web", "alpha"}, "rm", "web", "--host", "alpha") // it may be the last one
 	s.do(t, "rm", "--force", "web")
+	s.nothingLeft(t)
+}
+
+// removeCopyOfHost adopts a server at an address of alpha's own, with a client connected: its dump locks that connection in the
+// host's network, and the lock has to go with the copy.
+func removeCopyOfHost(t *testing.T, s *stage) {
+	link := strings.TrimSpace(hosttest.Run(t, s.alpha.Host, "sh", "-c", "ip -o route show 10.77.0.0/24 | grep -o 'dev [^ ]*' | cut -d' ' -f2"))
+	hosttest.Run(t, s.alpha.Host, "ip", "address", "add", "10.77.0.61/24", "dev", link)
+	d, err := s.alpha.Start(t.Context(), "served", []string{"httpd", "-listen", "10.77.0.61:8080"}, "GODEBUG=multipathtcp=0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hosttest.Run(t, s.beta.Host, "touch", "/var/log/served.log")
+	s.do(t, "adopt", "host-web", "--host", "alpha", "--pid", strconv.Itoa(d.Pid), "--address", "10.77.0.61/24")
+	conn := s.dial(t, "10.77.0.61:8080")
+	request := func() {
+		t.Helper()
+		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: web\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || r.StatusCode != http.StatusOK {
+			t.Fatalf("the server answers %v, %v", r, err)
+		} else if _, err := io.ReadAll(r.Body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	request()
+	s.move(t, "host-web", "beta", "--source-final-state", "stopped")
+	locks := func() string {
+		return hosttest.Run(t, s.alpha.Host, "sh", "-c", "nft list tables | grep CRIU- || true")
+	}
+	if locks() == "" {
+		t.Error("the dump has left no lock: nothing is tried here")
+	}
+	request()
+	s.do(t, "rm", "host-web", "--host", "alpha")
+	if left := locks(); left != "" {
+		t.Errorf("of the copy's dump there is left: %s", left)
+	}
+	request() // without a lock nothing may answer for the connection in alpha
+	s.do(t, "rm", "--force", "host-web")
+	hosttest.Run(t, s.alpha.Host, "rm", "/var/log/served.log")
+	hosttest.Run(t, s.beta.Host, "rm", "-f", "/var/log/served.log")
 	s.nothingLeft(t)
 }
 
