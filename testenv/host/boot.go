@@ -1,6 +1,7 @@
 package host
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -42,6 +43,7 @@ func boot() error {
 		{"keep mounts private", func(plan) error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") }},
 		{"mount the root", mountRoot},
 		{"mount the system's file systems", mountSystem},
+		{"give the boot an id", giveBootID},
 		{"make the devices", makeDevices},
 		{"change the root", changeRoot},
 		{"name the host", nameHost},
@@ -93,6 +95,17 @@ func mountSystem(plan) error {
 		}
 	}
 	return os.MkdirAll("run/lock", 0o1777)
+}
+
+// giveBootID puts an id of this boot over the machine's: what has the host's memory tells by it that the host went down.
+func giveBootID(p plan) error {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // it never fails
+	file := filepath.Join(p.Dir, "boot_id")
+	if err := os.WriteFile(file, fmt.Appendf(nil, "%x-%x-%x-%x-%x\n", b[:4], b[4:6], b[6:8], b[8:10], b[10:]), 0o444); err != nil {
+		return err
+	}
+	return unix.Mount(file, "proc/sys/kernel/random/boot_id", "", unix.MS_BIND, "")
 }
 
 func makeDevices(plan) error {

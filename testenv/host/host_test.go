@@ -128,6 +128,11 @@ func TestKilledHostKeepsItsDiskAndLosesItsMemory(t *testing.T) {
 	alpha, beta := bed.Hosts()[0], bed.Hosts()[1]
 	d := hosttest.Start(t, alpha, "sleeper", "sleep", "1000")
 	hosttest.Run(t, alpha, "sh", "-c", "echo disk > /var/lib/mark; echo memory > /run/mark")
+	bootID := func(h *host.Host) string { return hosttest.Run(t, h, "cat", "/proc/sys/kernel/random/boot_id") }
+	first := bootID(alpha)
+	if len(first) != 36 || first == bootID(beta) {
+		t.Errorf("boots %q and %q", first, bootID(beta))
+	}
 	if err := alpha.Kill(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -145,6 +150,9 @@ func TestKilledHostKeepsItsDiskAndLosesItsMemory(t *testing.T) {
 	}
 	if got := hosttest.Run(t, alpha, "sh", "-c", "cat /var/lib/mark; ls /run/mark 2>/dev/null; true"); got != "disk" {
 		t.Errorf("after the boot: %q", got)
+	}
+	if bootID(alpha) == first {
+		t.Errorf("it has booted again, and its boot is still %s", first)
 	}
 	hosttest.Run(t, beta, "ping", "-c1", "-W2", "10.77.0.1")
 }
