@@ -37,7 +37,7 @@ type chooser struct {
 
 // newChooser is one that stays with codec, or begins with it.
 func newChooser(codec Codec, fixed bool) *chooser {
-	// To begin with, what a program's heap cost when it was measured (docs/adr/0008).
+	// To begin with, what a program's heap cost when it was measured.
 	c := &chooser{fixed: fixed, costs: [...]packCost{None: {1.0 / 8e9, 1}, S2: {1.0 / 800e6, 0.30}, Zstd: {1.0 / 230e6, 0.25}}}
 	c.codec.Store(uint32(codec))
 	return c

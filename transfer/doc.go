@@ -8,6 +8,9 @@
 // arrives. Both ends compute the same root digest over every page's place and content and every file; the sender's last
 // word is its own, the target's answer (staged) is that both are equal.
 //
+// A page that has changed in part is put as a patch: what its address held before, with the pieces replaced whose hashes
+// differ. The sender keeps those hashes and no pages; the target checks the digest of the page that it has made.
+//
 // Frames (see Frames, the table) are bounded, carry a CRC, and are compressed one by one if that makes them smaller. Data
 // flows one way, the target's STATE the other: how many frames it has applied, which bounds what is in flight to Window
 // bytes and lets a broken connection be replaced, the frames after the last applied one being sent again.
@@ -16,8 +19,9 @@
 // numbers, files' kinds and metadata are opaque. It decides nothing about when a round ends or a tree freezes.
 //
 // Memory. A sender uses at most about 24 MiB of buffers (runs being hashed and batches being compressed) and Window
-// bytes of frames not yet acknowledged, and some 60 bytes a page for its table. A receiver uses at most about 12 MiB of
-// buffers, 17 bytes a slot in use, and the store: PageSize bytes a slot in use, outside Go's heap, given back at the end.
+// bytes of frames not yet acknowledged, and some 84 bytes a slot in use for its table, most of it outside Go's heap. A
+// receiver uses at most about 12 MiB of buffers, 17 bytes a slot in use, and the store: PageSize bytes a slot in use,
+// outside Go's heap, given back at the end.
 //
 // Start reading with Frames (frame.go), then sender.go and receiver.go side by side.
 package transfer
