@@ -8,6 +8,7 @@ import (
 
 	"drover/engine"
 	"drover/engine/image"
+	"drover/engine/track"
 	"drover/internal/errs"
 	"drover/transfer"
 )
@@ -37,8 +38,9 @@ func (s *source) sendMemory(ctx context.Context) error {
 		return errs.New(errs.KindOf(err), "open the tree's memory: %w", err)
 	}
 	defer memory.Close()
+	changes := s.changes(ctx)
 	for _, sp := range spaces {
-		p := passage{out: s.out, space: sp, read: func(addr uint64, buf []byte) error { return memory.Read(sp.ID, addr, buf) }}
+		p := passage{out: s.out, space: sp, changes: changes, read: func(addr uint64, buf []byte) error { return memory.Read(sp.ID, addr, buf) }}
 		if err := p.send(ctx, path); err != nil {
 			return errs.New(errs.KindOf(err), "send the memory of %s: %w", sp, err)
 		}
@@ -46,12 +48,27 @@ func (s *source) sendMemory(ctx context.Context) error {
 	return nil
 }
 
+// changes are what has changed since the rounds, nil if the tracker cannot say: then every page is read and compared by digest.
+func (s *source) changes(ctx context.Context) *track.Changes {
+	exact, ok := s.tracker.(track.Exact)
+	if !ok {
+		return nil
+	}
+	c, err := exact.Changed(ctx)
+	if err != nil {
+		s.log.Warn("the tracker does not know what changed: all pages are read", "tracker", s.tracker.Name(), "error", err)
+		return nil
+	}
+	return c
+}
+
 // passage is one space of a frozen tree on its way into the stream.
 type passage struct {
-	out   *outgoing
-	space image.Space
-	read  func(addr uint64, buf []byte) error // of the process's memory
-	buf   [transfer.MaxRun * image.PageSize]byte
+	out     *outgoing
+	space   image.Space
+	changes *track.Changes
+	read    func(addr uint64, buf []byte) error // of the process's memory
+	buf     [transfer.MaxRun * image.PageSize]byte
 }
 
 // send maps what the pagemap in dir lists: pages that CRIU has written from its file, those that it has left out from the tree.
@@ -80,20 +97,28 @@ func (p *passage) send(ctx context.Context, dir string) error {
 }
 
 func (p *passage) entry(e image.Entry, written io.Reader) error {
-	flags := e.Flags
-	read := func(_ uint64, buf []byte) error {
-		_, err := io.ReadFull(written, buf)
-		return err
-	}
 	switch {
-	case flags&image.PEPresent != 0:
-	case flags&image.PELazy != 0:
-		flags, read = flags|image.PEPresent, p.read
-	default:
-		return errs.New(errs.Failed, "page %#x of %s has the flags %#x: CRIU has written neither the page nor that it is left out", e.Addr, p.space, e.Flags)
+	case e.Flags&image.PEPresent != 0:
+		return p.pages(e.Addr, e.End(), e.Flags, func(_ uint64, buf []byte) error {
+			_, err := io.ReadFull(written, buf)
+			return err
+		})
+	case e.Flags&image.PELazy != 0:
+		flags := e.Flags | image.PEPresent
+		return p.changes.Split(p.space.ID, e.Addr, e.End(), func(start, end uint64, same bool) error {
+			if same {
+				return p.out.MapHole(spaceOf(p.space), start, flags, (end-start)/image.PageSize)
+			}
+			return p.pages(start, end, flags, p.read)
+		})
 	}
-	for addr := e.Addr; addr < e.End(); {
-		buf := p.buf[:min(e.End()-addr, uint64(len(p.buf)))]
+	return errs.New(errs.Failed, "page %#x of %s has the flags %#x: CRIU has written neither the page nor that it is left out", e.Addr, p.space, e.Flags)
+}
+
+// pages maps pages by their content.
+func (p *passage) pages(addr, end uint64, flags uint32, read func(addr uint64, buf []byte) error) error {
+	for addr < end {
+		buf := p.buf[:min(end-addr, uint64(len(p.buf)))]
 		if err := read(addr, buf); err != nil {
 			return errs.New(errs.Failed, "read page %#x of %s: %w", addr, p.space, err)
 		}
