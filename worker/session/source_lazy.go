@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"drover/engine"
 	"drover/engine/image"
@@ -38,13 +39,16 @@ func (s *source) sendMemory(ctx context.Context) error {
 		return errs.New(errs.KindOf(err), "open the tree's memory: %w", err)
 	}
 	defer memory.Close()
+	begun := time.Now()
 	changes := s.changes(ctx)
+	looked := time.Since(begun)
 	for _, sp := range spaces {
 		p := passage{out: s.out, space: sp, changes: changes, read: func(addr uint64, buf []byte) error { return memory.Read(sp.ID, addr, buf) }}
 		if err := p.send(ctx, path); err != nil {
 			return errs.New(errs.KindOf(err), "send the memory of %s: %w", sp, err)
 		}
 	}
+	s.log.Info("memory of the frozen tree mapped", "changed", changes.Stats().Emitted, "of", changes.Stats().Scanned, "looked", looked, "took", time.Since(begun))
 	return nil
 }
 

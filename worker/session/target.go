@@ -202,6 +202,7 @@ func (t *target) restore(ctx context.Context, memory *memory) error {
 		return err
 	}
 	defer closeAll()
+	begun := time.Now()
 	apart := memory != nil && memory.pages > 0 // from the images
 	var filler tree.Filler
 	if apart {
@@ -217,6 +218,7 @@ func (t *target) restore(ctx context.Context, memory *memory) error {
 	if err != nil {
 		return errs.New(errs.KindOf(err), "restore %s on %s: %w", t.req.Spec.Name, t.host.cfg.Host, err)
 	}
+	t.log.Info("tree rebuilt", "took", time.Since(begun))
 	if apart {
 		filled, err := filler.Fill(ctx, nil)
 		if err != nil {
