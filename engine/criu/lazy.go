@@ -64,6 +64,9 @@ func (e *Engine) startLazy(req engine.DumpRequest) (*swrk, func(*rpc.CriuOpts), 
 		ours.Close()
 		return nil, nil, e.startFailed(err)
 	}
+	if err := raiseLimit(s.cmd.Process.Pid); err != nil {
+		e.log.Debug("CRIU may lack descriptors", "error", err)
+	}
 	s.beside = append(s.beside, ours) // the server answers, and its answer must have somewhere to go
 	return s, func(opts *rpc.CriuOpts) {
 		opts.LazyPages = ptr(true)

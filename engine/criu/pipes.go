@@ -59,7 +59,18 @@ func pipeCapacity(unlimited bool) uint64 {
 	return min(pipePages, max(1, readNumber("/proc/sys/fs/pipe-max-size")/4096))
 }
 
-// descriptors is how many CRIU may have; it raises its own limit as far as it may.
+// raiseLimit lets CRIU's process have as many descriptors as it may: it tries for more, and without CAP_SYS_RESOURCE is left with
+// the soft limit, to which Go resets what it starts.
+func raiseLimit(pid int) error {
+	var r unix.Rlimit
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &r); err != nil {
+		return err
+	}
+	r.Cur = r.Max
+	return unix.Prlimit(pid, unix.RLIMIT_NOFILE, &r, nil)
+}
+
+// descriptors is how many CRIU may have once its limit has been raised.
 func descriptors(unlimited bool) uint64 {
 	if unlimited {
 		return readNumber("/proc/sys/fs/nr_open")

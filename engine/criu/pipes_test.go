@@ -43,3 +43,21 @@ func TestATreeWithTooMuchMemoryIsNotDumpedLazily(t *testing.T) {
 		t.Errorf("64 MiB: %v", err)
 	}
 }
+
+func TestCRIUMayHaveAllTheDescriptorsThereAre(t *testing.T) {
+	s := impostor(t, "read never <&3")
+	pid := s.cmd.Process.Pid
+	var r unix.Rlimit
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &r); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 100, Max: r.Max}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := raiseLimit(pid); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &r); err != nil || r.Cur != r.Max || r.Cur <= 100 {
+		t.Errorf("the limit is %d of %d, %v", r.Cur, r.Max, err)
+	}
+}

@@ -70,19 +70,15 @@ func (f *Filler) Close() {
 	f.closed = true
 	f.failLocked(errors.New("filling was given up"))
 	f.listener.Close()
-	for _, c := range []*net.UnixConn{f.engine, f.criu} {
-		if c != nil {
-			c.Close()
-		}
-	}
+	f.hangUp()
 	f.mu.Unlock()
 	f.serving.Wait()
 	removeIn(f.dir, Socket)
 	f.dir.Close()
 }
 
-// fail remembers why the memory cannot be filled; the first reason is kept. What waits for a page is let go on, with zeros: the
-// restore then comes to its hold, where it can only be aborted, instead of waiting until its time is up.
+// fail remembers why the memory cannot be filled; the first reason is kept. What waits for a page is let go on, with zeros, and the
+// engine takes what CRIU still sends: the restore then comes to its hold, where it can only be aborted, instead of waiting until its time is up.
 func (f *Filler) fail(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -103,8 +99,18 @@ func (f *Filler) failLocked(err error) {
 		for _, s := range f.spaces {
 			s.close()
 		}
+		f.hangUp()
 	}
 	f.changed()
+}
+
+// hangUp ends the conversation. The caller holds mu.
+func (f *Filler) hangUp() {
+	for _, c := range []*net.UnixConn{f.engine, f.criu} {
+		if c != nil {
+			c.Close()
+		}
+	}
 }
 
 // changed wakes who waits. The caller holds mu.

@@ -35,7 +35,7 @@ func (f *Filler) accept() {
 func (f *Filler) converse(c *net.UnixConn) error {
 	spaces, err := readWanted(within(f.dir, "."))
 	f.mu.Lock()
-	if f.closed {
+	if f.err != nil {
 		f.mu.Unlock()
 		c.Close()
 		return nil
@@ -70,7 +70,7 @@ func (f *Filler) take(file *os.File) bool {
 	c, ok := conn.(*net.UnixConn)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !ok || f.closed || f.criu != nil {
+	if !ok || f.err != nil || f.criu != nil {
 		conn.Close()
 		return false
 	}

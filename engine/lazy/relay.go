@@ -64,24 +64,64 @@ func NewRelay(images *os.File) (*Relay, error) {
 	return r, nil
 }
 
-// introduce passes the connection of CRIU on to the Filler. If that fails CRIU finds its connection closed, and gives up.
+// introduce passes the connection of CRIU on to the Filler, and reads it itself if the Filler goes before all is filled: else
+// processes would wait for ever for a Filler whose userfaultfds are still on the way, and the restore would not come to its hold.
 func (r *Relay) introduce(l *net.UnixListener) {
 	defer close(r.done)
+	c := r.meet(l)
+	if c == nil {
+		return
+	}
+	if r.pass(c) != nil {
+		c.Close() // CRIU gives up
+		return
+	}
+	if r.deserted() {
+		discard(c)
+	}
+}
+
+// meet waits for CRIU; nil if all is over.
+func (r *Relay) meet(l *net.UnixListener) *net.UnixConn {
 	defer removeIn(r.images, criuSocket)
 	defer l.Close()
 	for {
 		c, err := l.AcceptUnix()
 		if err != nil {
-			return // closed
+			return nil
 		}
-		if fromRoot(c) != nil {
-			c.Close()
-			continue
+		if fromRoot(c) == nil && r.keep(c) {
+			return c
 		}
-		if !r.keep(c) || r.pass(c) != nil {
-			c.Close()
+		c.Close()
+	}
+}
+
+// deserted waits until the Filler has said its word, and leaves it for Filled, or has gone without.
+func (r *Relay) deserted() bool {
+	raw, err := r.filler.SyscallConn()
+	if err != nil {
+		return false
+	}
+	n, b := 0, make([]byte, 1)
+	err = raw.Read(func(fd uintptr) bool {
+		var failed error
+		n, _, failed = unix.Recvfrom(int(fd), b, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		return !errors.Is(failed, unix.EAGAIN)
+	})
+	return err == nil && n <= 0
+}
+
+// discard reads what CRIU sends, for nobody, until it ends.
+func discard(c *net.UnixConn) {
+	for {
+		_, file, err := receiveFile(c)
+		if file != nil {
+			file.Close()
 		}
-		return
+		if err != nil {
+			return
+		}
 	}
 }
 
@@ -101,8 +141,9 @@ func (r *Relay) pass(c *net.UnixConn) error {
 		return err
 	}
 	defer f.Close()
-	_, _, err = r.filler.WriteMsgUnix([]byte{packetCRIU}, unix.UnixRights(int(f.Fd())), nil)
-	return err
+	fd := int(f.Fd()) // which makes it a blocking one, here as well
+	_, _, err = r.filler.WriteMsgUnix([]byte{packetCRIU}, unix.UnixRights(fd), nil)
+	return errors.Join(err, unix.SetNonblock(fd, true))
 }
 
 // Filled says why the tree's memory is not in place, nil if the Filler has said that all of it is. It does not wait: what the
@@ -145,11 +186,11 @@ func (r *Relay) Close() error {
 	r.closed = true
 	r.mu.Unlock()
 	r.listener.Close()
-	<-r.done
 	r.filler.Close()
-	if r.criu != nil {
+	if r.criu != nil { // it comes no more
 		r.criu.Close()
 	}
+	<-r.done
 	return nil
 }
 
