@@ -32,6 +32,19 @@ func TestATargetWhoseEngineDiesAtItsReleaseIsMadeDead(t *testing.T) {
 	p.reclaimed()
 }
 
+// The source's host went down after COMMIT: its part of the migration still comes to its end.
+func TestASourceWhoseHostHasRebootedIsCommittedAndConfirmed(t *testing.T) {
+	p := newPair(t)
+	p.upTo(migration.Held)
+	p.decide(p.target, migration.Commit)
+	p.alpha.Crash(name)
+	p.restart("alpha")
+	p.decide(p.source, migration.Commit)
+	p.confirm(p.source)
+	p.confirm(p.target)
+	p.livesOnlyOn("beta")
+}
+
 func TestATargetThatFailedIsNotDeadBeforeItIsRemoved(t *testing.T) {
 	p := newPair(t)
 	p.upTo(migration.Held)

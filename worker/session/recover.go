@@ -161,7 +161,10 @@ func (gone) released(context.Context) error {
 func (gone) undone(context.Context, migration.Verdict, migration.Epoch) error { return nil }
 func (gone) confirmed(context.Context) error                                  { return nil }
 
-// look knows one thing: without a commit on the disk nothing was ever let run.
+// look knows two things: without a commit on the disk nothing was ever let run, and what the disk says was frozen has not run since.
 func (g gone) look(st *workerapi.SessionState) {
 	st.NeverRan = st.Role == migration.Target && !g.past.committed
+	if g.past.frozen != nil {
+		st.FrozenAt = g.past.frozen.At
+	}
 }

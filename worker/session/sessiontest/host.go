@@ -97,6 +97,18 @@ func (h *Host) LoseKeeper(workload string) {
 	p.held = nil
 }
 
+// Crash takes the workload's tree and all that held it, as when the host goes down.
+func (h *Host) Crash(workload string) {
+	h.LoseKeeper(workload)
+	p := h.place(workload)
+	if c := p.copy(); c != nil {
+		c.Kill(9)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.migration = ""
+}
+
 // Busy says whether a migration has the workload's place.
 func (h *Host) Busy(workload string) bool {
 	p := h.place(workload)
