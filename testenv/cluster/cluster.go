@@ -88,7 +88,7 @@ func New(ctx context.Context, bed *host.Bed, o Options) (*Cluster, error) {
 		}
 		up := 0
 		for _, h := range hosts {
-			if h.State == "up" {
+			if h.State == "up" && !h.LastSeen.IsZero() { // a host is up until it has been silent for a while, also before its first word
 				up++
 			}
 		}

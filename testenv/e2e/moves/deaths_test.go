@@ -24,15 +24,23 @@ var deaths = []struct {
 	{"the leader dies", copying, leaderDies, atTarget},
 	{"the leader dies", frozen, leaderDies, atTarget},
 	{"the leader dies", decided, leaderDies, atTarget},
+	{"a majority of the coordinators dies and comes back", copying, majorityDies, atTarget},
+	{"a majority of the coordinators dies and comes back", frozen, majorityDies, atTarget},
+	{"a majority of the coordinators dies and comes back", decided, majorityDies, atTarget},
 	{"the source's worker dies and comes back", copying, sourceWorkerDies, atSource},
 	{"the source's worker dies and comes back", held, sourceWorkerDies, atTarget},
+	{"the source's worker dies and comes back", decided, sourceWorkerDies, atTarget},
+	{"the source's worker dies and comes back", running, sourceWorkerDies, atTarget},
+	{"the target's worker dies and comes back", copying, targetWorkerDies, atSource},
 	{"the target's worker dies and comes back", held, targetWorkerDies, atTarget},
+	{"the target's worker dies and comes back", decided, targetWorkerDies, atTarget},
 	{"the target's worker dies and comes back", running, targetWorkerDies, atTarget},
 	{"the source's keeper dies", held, func(sc *scene) { sc.kill(sc.source, keeper) }, atTarget},
 	{"the target's keeper dies", held, func(sc *scene) { sc.kill(sc.target, keeper) }, atSource},
 	{"the source's CRIU dies", held, func(sc *scene) { sc.kill(sc.source, criu) }, atTarget},
 	{"the target's CRIU dies", held, func(sc *scene) { sc.kill(sc.target, criu) }, atSource},
 	{"CRIU dies on both sides", held, func(sc *scene) { sc.kill(sc.source, criu); sc.kill(sc.target, criu) }, atSource},
+	{"the operator's command dies", copying, func(sc *scene) { sc.hangUp() }, atTarget},
 }
 
 // spare is how many more descriptors a daemon may have after somebody died: another leads, and is connected to everybody.
@@ -48,6 +56,20 @@ func leaderDies(sc *scene) {
 	if err := sc.leader(sc.t).Daemon.Kill(sc.t.Context()); err != nil {
 		sc.t.Error(err)
 	}
+}
+
+// majorityDies ends the leader and another one before either is started again.
+func majorityDies(sc *scene) {
+	leader := sc.leader(sc.t)
+	other := sc.Coordinators[0]
+	if other == leader {
+		other = sc.Coordinators[1]
+	}
+	if err := other.Daemon.Kill(sc.t.Context()); err != nil {
+		sc.t.Error(err)
+	}
+	sc.restart(leader)
+	sc.restart(other)
 }
 
 func sourceWorkerDies(sc *scene) { sc.restart(sc.source) }

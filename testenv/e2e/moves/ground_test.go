@@ -114,7 +114,7 @@ func (g *ground) whole(t *testing.T) {
 			}
 		}
 		for _, h := range hosts {
-			if h.State != "up" {
+			if h.State != "up" || h.LastSeen.IsZero() {
 				return false
 			}
 		}
@@ -150,6 +150,11 @@ func (g *ground) mend(t *testing.T) {
 // outcome is the migration once it has ended on both hosts.
 func (g *ground) outcome(t *testing.T, id migration.ID) (m api.Migration) {
 	t.Helper()
+	defer func() {
+		if t.Failed() {
+			t.Logf("migration %s was last seen %s: %s", id, m.Phase, m.Reason)
+		}
+	}()
 	hosttest.Eventually(t, "the migration has ended", func() bool {
 		m = api.Migration{}
 		return g.JSON(t.Context(), &m, "show", "migration/"+string(id)) == nil && m.Phase.Final()

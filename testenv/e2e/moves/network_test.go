@@ -8,6 +8,7 @@ import (
 
 	"drover/coordinator/api"
 	"drover/internal/migration"
+	"drover/internal/workload"
 	"drover/testenv/cluster"
 	"drover/testenv/host/hosttest"
 )
@@ -54,6 +55,22 @@ func TestAMoveWhoseNetworkStaysAwayEndsAtItsDeadline(t *testing.T) {
 	g.nothingLeft(t, 0)
 }
 
+func TestAfterTheVerdictTheNetworkBetweenTheHostsIsNotNeeded(t *testing.T) {
+	g := newGround(t, []string{"ceres"}, "alpha", "beta")
+	for n, at := range []instant{decided, running} {
+		s := g.start(t, "patient", "alpha", n, small)
+		var sc *scene
+		m, err := g.move(t, s, at, func(now *scene) { sc = now; sc.cut() })
+		if err != nil {
+			t.Errorf("cut off %s: %v", at, err)
+		}
+		s.hasEnded(t, m.ID, atTarget)
+		sc.heal()
+		s.end(t)
+		g.nothingLeft(t, 0)
+	}
+}
+
 // Before the target is held its host's death can only lead to ABORT: the tree goes on at once, and the migration has ended when
 // the target is back and has nothing of it.
 func TestASourceGoesOnWhenTheTargetsHostDiesBeforeTheVerdict(t *testing.T) {
@@ -92,6 +109,56 @@ func TestATreeIsReclaimedWhenItsNewHostHasRebooted(t *testing.T) {
 		t.Errorf("its verdict was %q, because of %q, want %q", m.Verdict, m.Reason, migration.Reclaim)
 	}
 	s.hasEnded(t, m.ID, atSource)
+	s.end(t)
+	g.nothingLeft(t, 0)
+}
+
+// Before the verdict a tree is lost with its host, as it would have been without a migration, and nothing of it is on the target.
+func TestATreeIsLostWithItsHostBeforeTheVerdict(t *testing.T) {
+	g := newGround(t, []string{"ceres"}, "alpha", "beta")
+	s := g.start(t, "mortal", "alpha", 0, small)
+	m, _ := g.move(t, s, frozen, func(sc *scene) {
+		sc.hostDies(sc.source)
+		sc.then = func(m api.Migration) {
+			if m.Phase == migration.Aborted && !sc.source.Up() {
+				sc.hostComesBack(sc.source)
+			}
+		}
+	})
+	if m = g.outcome(t, m.ID); m.Phase != migration.RolledBack || m.Verdict != migration.Abort {
+		t.Errorf("it ended %s by %q: %s", m.Phase, m.Verdict, m.Reason)
+	}
+	hosttest.Eventually(t, "the record knows that the tree has ended with its host", func() bool {
+		w, err := g.Workload(t.Context(), s.name)
+		return err == nil && w.Owner == "alpha" && w.Migration == "" && w.Status.State == workload.Exited
+	})
+	for _, w := range g.Workers {
+		if n := s.copies(w.Host); n != 0 {
+			t.Errorf("%d processes of it on %s", n, w.Name)
+		}
+	}
+	s.end(t)
+	g.nothingLeft(t, 0)
+}
+
+func TestATreeRunsOnItsNewHostThoughTheOldOneDiesAfterTheVerdict(t *testing.T) {
+	g := newGround(t, []string{"ceres"}, "alpha", "beta")
+	s := g.start(t, "survivor", "alpha", 0, small)
+	m, err := g.move(t, s, decided, func(sc *scene) {
+		sc.hostDies(sc.source)
+		sc.then = func(m api.Migration) {
+			if m.Phase == migration.Released && !sc.source.Up() {
+				if err := s.call.goesOn(t); err != nil {
+					t.Errorf("the client, while the source is away: %v", err)
+				}
+				sc.hostComesBack(sc.source)
+			}
+		}
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	s.hasEnded(t, m.ID, atTarget)
 	s.end(t)
 	g.nothingLeft(t, 0)
 }

@@ -36,6 +36,7 @@ type scene struct {
 	at             instant
 	happens        func(*scene)
 	happened       bool
+	hangUp         context.CancelFunc  // ends the operator's command
 	then           func(api.Migration) // hears of every later change
 }
 
@@ -53,6 +54,7 @@ func (g *ground) move(t *testing.T, s *service, at instant, happens func(*scene)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), hosttest.Patience)
 	defer cancel()
+	sc.hangUp = cancel
 	m, err := g.Migrate(ctx, sc.see, s.name, sc.target.Name, append(append([]string{}, slow...), args...)...)
 	if !sc.happened {
 		t.Fatalf("the move was over (%s) before anything could happen %s: %v", m.Phase, at, err)
