@@ -38,7 +38,7 @@ func (f *Filler) converse(c *net.UnixConn) error {
 	if f.err != nil {
 		f.mu.Unlock()
 		c.Close()
-		return nil
+		return err
 	}
 	f.engine, f.spaces = c, spaces
 	f.mu.Unlock()
