@@ -64,8 +64,8 @@ func BenchmarkBlackout(b *testing.B) {
 				b.Fatalf("the connection broke: %v", err)
 			}
 			final := m.Progress.Rounds[len(m.Progress.Rounds)-1]
-			b.Logf("move %d to %s: blackout %s, longest gap %s, %d rounds, final pass %s with %d pages in %d bytes",
-				i+1, to, m.Blackout, seen.LongestGap, len(m.Progress.Rounds)-1, final.Took, final.PagesSent, final.WireBytes)
+			b.Logf("move %d to %s: blackout %s (predicted %s), longest gap %s, %d rounds, final pass %s with %d pages in %d bytes",
+				i+1, to, m.Blackout.Round(time.Millisecond), m.Downtime.Predicted.Round(time.Millisecond), seen.LongestGap, len(m.Progress.Rounds)-1, final.Took, final.PagesSent, final.WireBytes)
 			b.Logf("         %s", phases(m))
 			blackouts, gaps, freezes = append(blackouts, m.Blackout), append(gaps, seen.LongestGap), append(freezes, final.Took)
 		}

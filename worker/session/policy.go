@@ -8,16 +8,31 @@ import (
 	workerapi "drover/worker/api"
 )
 
-// What a cut-over costs besides sending what is dirty: starting values from CRIU 4.2 alone, in seconds a GiB: 0.40 to hand the
-// pages over, 0.23 to hash them, 0.45 to restore them. Freezing, the state that is not memory, the verdict and the release take
-// what blackoutFixed says, whatever the size. They are not calibrated on the host, and a loaded one takes longer.
+// costs are what a cut-over takes besides sending what is dirty: fixed for freezing, the state that is not memory, the verdict and
+// the release; page for each page of the tree, clean or dirty.
+type costs struct{ fixed, page time.Duration }
+
+// perGiB turns a time for a GiB into one for a page.
+func perGiB(d time.Duration) time.Duration { return d / (1 << 18) }
+
+// What was measured with CRIU 4.2 (make bench, two cores that carry both hosts and the load), for each of the ways that memory
+// goes. A loaded host takes longer.
+var (
+	// CRIU looks at every page, the unchanged ones are named, and the target puts all in place.
+	watched = costs{110 * time.Millisecond, perGiB((60 + 40 + 300) * time.Millisecond)}
+	// All pages are read and compared by digest besides.
+	compared = costs{watched.fixed, watched.page + perGiB(450*time.Millisecond)}
+	// CRIU hands all pages over, which are compared, and rebuilds the tree from images.
+	imaged = costs{watched.fixed, perGiB((400 + 230 + 450) * time.Millisecond)}
+)
+
 const (
-	blackoutFixed   = 70 * time.Millisecond
-	blackoutPerPage = (400 + 230 + 450) * time.Millisecond / (1 << 18)
 	// pageOnWire is what a page costs on the wire while nothing has been measured.
 	pageOnWire = 4096 + 64
 	// rateUnknown is assumed until something has been sent, in bytes a second: a gigabit.
 	rateUnknown = 110e6
+	// granting is how long the tree goes on writing after its last round: the leader is asked, and CRIU started.
+	granting = 40 * time.Millisecond
 	// wireEnough is how much a round must have sent for its rate to say something about the link, in bytes.
 	wireEnough = 1 << 20
 )
@@ -69,7 +84,7 @@ type outlook struct {
 
 // look predicts the blackout of a cut-over after these rounds of a tree with so many pages. After a first round nothing is
 // known of what the tree writes: all of it is taken to be dirty.
-func look(laps []lap, pages uint64) outlook {
+func look(laps []lap, pages uint64, c costs) outlook {
 	o := outlook{rate: rateUnknown}
 	bytesPerPage, sent, wire := float64(pageOnWire), uint64(0), uint64(0)
 	for _, r := range laps {
@@ -85,10 +100,13 @@ func look(laps []lap, pages uint64) outlook {
 	if n := len(laps); n >= 2 {
 		last := laps[n-1]
 		o.dirtyRate = float64(last.Track.Emitted) / max(last.since, time.Millisecond).Seconds()
-		dirty = min(dirty, o.dirtyRate*last.Took.Seconds())
+		dirty = min(dirty, o.dirtyRate*(last.Took+granting).Seconds())
+		if last.PagesSent > 0 { // most as patches of what the round before has sent
+			bytesPerPage = float64(last.WireBytes) / float64(last.PagesSent)
+		}
 	}
 	sending := time.Duration(dirty * bytesPerPage / o.rate * float64(time.Second))
-	o.blackout = blackoutFixed + sending + time.Duration(pages)*blackoutPerPage
+	o.blackout = c.fixed + sending + time.Duration(pages)*c.page
 	return o
 }
 
@@ -103,9 +121,9 @@ const (
 
 // next decides after a round. Rounds have done what they can when the last two changed nothing for the better: from the
 // third on, one that found nine tenths of what the one before it found.
-func next(l limits, laps []lap, pages uint64) choice {
+func next(l limits, laps []lap, pages uint64, c costs) choice {
 	n := len(laps)
-	within := look(laps, pages).blackout <= l.downtime
+	within := look(laps, pages, c).blackout <= l.downtime
 	spent := n >= l.rounds
 	if n >= 3 {
 		spent = spent || laps[n-1].Track.Emitted*10 >= laps[n-2].Track.Emitted*9

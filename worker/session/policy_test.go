@@ -39,19 +39,19 @@ func TestWhenRoundsHaveDoneWhatTheyCan(t *testing.T) {
 		{"shrinking, and strict", limits{8, 300 * time.Millisecond, true}, rounds(pages, 20_000, 9_000), again},
 		{"one round allowed, and strict", limits{1, 300 * time.Millisecond, true}, rounds(pages), giveUp},
 	} {
-		if got := next(c.limits, c.rounds, pages); got != c.want {
-			t.Errorf("%s: choice %d, want %d (outlook %+v)", c.why, got, c.want, look(c.rounds, pages))
+		if got := next(c.limits, c.rounds, pages, imaged); got != c.want {
+			t.Errorf("%s: choice %d, want %d (outlook %+v)", c.why, got, c.want, look(c.rounds, pages, imaged))
 		}
 	}
 }
 
 func TestAPredictionGrowsWithWhatIsDirtyAndWithTheTree(t *testing.T) {
-	idle, busy := look(rounds(50_000, 10), 50_000), look(rounds(50_000, 20_000), 50_000)
+	idle, busy := look(rounds(50_000, 10), 50_000, imaged), look(rounds(50_000, 20_000), 50_000, imaged)
 	if idle.blackout >= busy.blackout {
 		t.Errorf("idle %s, busy %s", idle.blackout, busy.blackout)
 	}
-	small := look(rounds(1_000, 10), 1_000)
-	if small.blackout >= idle.blackout || small.blackout < blackoutFixed {
+	small := look(rounds(1_000, 10), 1_000, imaged)
+	if small.blackout >= idle.blackout || small.blackout < imaged.fixed {
 		t.Errorf("small %s, large %s", small.blackout, idle.blackout)
 	}
 	if busy.dirtyRate < 9_000 || busy.dirtyRate > 11_000 { // 20,000 pages in the two seconds of the first round

@@ -110,7 +110,7 @@ func (s *source) copyRounds(ctx context.Context) error {
 			return err
 		}
 		p := s.progress()
-		switch next(s.limits, s.laps, p.PagesTotal) {
+		switch next(s.limits, s.laps, p.PagesTotal, s.costs()) {
 		case giveUp:
 			return errs.New(errs.Refused, "after %d rounds a cut-over of %s would take %s, more than the %s allowed",
 				p.Round, s.req.Spec.Name, p.BlackoutGuess.Round(time.Millisecond), s.limits.downtime).

@@ -20,6 +20,18 @@ func (s *source) lazy() bool {
 	return s.req.Inventory.Engine.LazyPages && s.tracker.Parent() == ""
 }
 
+// costs are those of the way that the memory will go. What the target can do is not known here: most fill it in.
+func (s *source) costs() costs {
+	_, exact := s.tracker.(track.Exact)
+	switch {
+	case !s.lazy():
+		return imaged
+	case !exact:
+		return compared
+	}
+	return watched
+}
+
 // dumpLazy makes the final dump without the memory, which sendMemory then reads from the tree itself: it stands still.
 func (s *source) dumpLazy(ctx context.Context, dir *os.File) (engine.Hold, error) {
 	return s.lent.Engine().Dump(ctx, engine.DumpRequest{

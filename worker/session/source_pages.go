@@ -62,7 +62,7 @@ func (s *source) round(ctx context.Context) error {
 		for _, l := range s.laps {
 			p.Rounds = append(p.Rounds, l.Round)
 		}
-		o := look(s.laps, p.PagesTotal)
+		o := look(s.laps, p.PagesTotal, s.costs())
 		p.BlackoutGuess, p.DirtyRate, p.Rate = o.blackout, o.dirtyRate, now.Rate
 	})
 	s.log.Debug("round", "round", n, "scanned", stats.Scanned, "emitted", stats.Emitted, "sent", cost.PagesSent, "wire_bytes", cost.WireBytes)
