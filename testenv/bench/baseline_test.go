@@ -39,6 +39,7 @@ func startBaseline(b *testing.B, g *ground, name string, c report.Case) *baselin
 	m := &baseline{ground: g, on: g.Workers[0], off: g.Workers[1], logFile: "/var/log/" + name + ".log", hasRedis: isRedis(c)}
 	if m.hasRedis {
 		hosttest.Run(b, m.on.Host, "ip", "address", "add", baselineAddress+"/24", "dev", "eth0")
+		hosttest.Run(b, m.on.Host, "arping", "-q", "-U", "-c", "1", "-I", "eth0", baselineAddress) // it may have been elsewhere
 	}
 	m.pid = hosttest.Start(b, m.on.Host, name, commandOf(c)...).Pid
 	return m

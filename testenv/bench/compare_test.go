@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"drover/testenv/bench/report"
+	"drover/testenv/host"
 	"drover/testenv/host/hosttest"
 	"drover/testenv/rootfs"
 )
@@ -27,9 +28,9 @@ func BenchmarkCompare(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		began := time.Now()
+		began, load := time.Now(), loadAverage(b)
 		g := newGround(b)
-		d := report.Data{Command: command(), Date: began, Machine: machineData(b, g), Best: method(g.trackers[0]), LeftOut: append(g.leftOut, notHere...)}
+		d := report.Data{Command: command(), Date: began, Machine: machineData(b, g, load), Best: method(g.trackers[0]), LeftOut: append(g.leftOut, notHere...)}
 		roads := newRoads(g)
 		for i, s := range chosen {
 			roads.take(b, s.Link)
@@ -79,6 +80,7 @@ func (g *ground) compare(b *testing.B, name string, s study) (all []report.Run) 
 // moves puts the program under load and moves it so many times by each method, then ends it.
 func (g *ground) moves(b *testing.B, m mover, c report.Case, methods []string, times int, use func(method string)) (all []report.Run) {
 	b.Helper()
+	g.shape(b, host.Shape{}) // to be filled at once
 	var l load
 	if isRedis(c) {
 		l = loadRedis(b, g, c, m.address())
@@ -88,6 +90,7 @@ func (g *ground) moves(b *testing.B, m mover, c report.Case, methods []string, t
 	if by, ok := m.(*baseline); ok && g.loop == 0 && c.Program == "redis" {
 		g.loop = bareLoop(b, by.on.Host, by.pid)
 	}
+	g.shape(b, g.cable)
 	for _, method := range methods {
 		use(method)
 		for range times {
@@ -98,6 +101,9 @@ func (g *ground) moves(b *testing.B, m mover, c report.Case, methods []string, t
 				r.Failed = err.Error()
 				progress("    %s: %v", method, err)
 				all = append(all, r)
+				if method == report.Baseline {
+					break // nobody undoes what it did: the program may be gone
+				}
 				continue
 			}
 			progress("    %s: blackout %.1f ms (predicted %.1f), gap %.1f ms, total %.0f ms, %d bytes, %d rounds, slow-down of %.0f to %.0f a second",
@@ -115,10 +121,10 @@ func (g *ground) moves(b *testing.B, m mover, c report.Case, methods []string, t
 func once(ctx context.Context, m mover, l load) (report.Run, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*hosttest.Patience)
 	defer cancel()
-	const settle = time.Second
-	ops, from := l.ops(), time.Now()
-	time.Sleep(settle)
-	before := float64(l.ops()-ops) / time.Since(from).Seconds()
+	before, err := pace(ctx, l)
+	if err != nil {
+		return report.Run{}, err
+	}
 	l.mark()
 	var copied watch
 	r, err := m.move(ctx, func() { copied.see(l.ops()) })
@@ -129,6 +135,22 @@ func once(ctx context.Context, m mover, l load) (report.Run, error) {
 	gap, err := l.gap(ctx)
 	r.Gap = report.InMillis(gap)
 	return r, err
+}
+
+// pace is how many operations a second there are when the last move is over for the load, too: TCP may send again later than the
+// program answers. A load that nobody counts is given the same time.
+func pace(ctx context.Context, l load) (float64, error) {
+	const lasts = time.Second
+	for ops := l.ops(); ops > 0 && l.ops() == ops; {
+		select {
+		case <-ctx.Done():
+			return 0, fmt.Errorf("the load does nothing after the last move: %w", ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	ops, from := l.ops(), time.Now()
+	time.Sleep(lasts)
+	return float64(l.ops()-ops) / time.Since(from).Seconds(), nil
 }
 
 // watch is how operations went between the first and the last look.
@@ -171,7 +193,7 @@ func progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, time.Now().Format("15:04:05 ")+format+"\n", args...)
 }
 
-func machineData(b *testing.B, g *ground) report.Machine {
+func machineData(b *testing.B, g *ground, load float64) report.Machine {
 	b.Helper()
 	var u unix.Utsname
 	var info unix.Sysinfo_t
@@ -192,8 +214,18 @@ func machineData(b *testing.B, g *ground) report.Machine {
 	return report.Machine{
 		Processor: processor(b), Processors: runtime.NumCPU(), Memory: int64(info.Totalram) * int64(info.Unit),
 		Kernel: unix.ByteSliceToString(u.Release[:]), CRIU: strings.TrimPrefix(first, "Version: "), Go: runtime.Version(),
-		Drover: strings.TrimSpace(string(commit)),
+		Drover: strings.TrimSpace(string(commit)), Load: load,
 	}
+}
+
+// loadAverage is that of the last minute.
+func loadAverage(b *testing.B) float64 {
+	b.Helper()
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		b.Fatal(err)
+	}
+	return float64(info.Loads[0]) / (1 << 16) // fixed point, see sysinfo(2)
 }
 
 // tell reports, beside the log, the figure that everything is about.

@@ -20,9 +20,10 @@ import (
 type ground struct {
 	*cluster.Cluster
 	client   *host.Host
-	trackers []string // those that work here, drover's own choice first, or those asked for
-	leftOut  []string // why others are not among them
-	loop     float64  // what bareLoop said of the first redis; 0 before
+	trackers []string   // those that work here, drover's own choice first, or those asked for
+	leftOut  []string   // why others are not among them
+	cable    host.Shape // of the link that is measured
+	loop     float64    // what bareLoop said of the first redis; 0 before
 }
 
 func newGround(b *testing.B) *ground {

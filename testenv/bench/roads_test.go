@@ -22,6 +22,20 @@ type roads struct {
 
 func newRoads(g *ground) *roads { return &roads{ground: g} }
 
+// shape gives a shape to all cables but the client's: a link's delay is for those who move, and a load that waits for its answers
+// keeps its rate.
+func (g *ground) shape(b *testing.B, s host.Shape) {
+	b.Helper()
+	for _, h := range g.Bed.Hosts() {
+		if h == g.client {
+			continue
+		}
+		if err := h.Link().Set(s); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // take joins all hosts by the link. One that is faster than the machine's own is not shaped: a relay would only slow it down.
 func (r *roads) take(b *testing.B, name string) {
 	b.Helper()
@@ -36,12 +50,8 @@ func (r *roads) take(b *testing.B, name string) {
 	if shape.Delay == 0 && float64(shape.Rate) > r.plain {
 		shape = host.Shape{}
 	}
-	for _, h := range r.Bed.Hosts() {
-		if err := h.Link().Set(shape); err != nil {
-			b.Fatal(err)
-		}
-	}
-	r.now = l
+	r.shape(b, shape)
+	r.now, r.cable = l, shape
 	if l.cut > 0 || slices.ContainsFunc(r.known, func(known report.Link) bool { return known.Name == l.name }) {
 		return
 	}

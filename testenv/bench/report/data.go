@@ -27,6 +27,8 @@ type Machine struct {
 	CRIU       string `json:"criu"`
 	Go         string `json:"go"`
 	Drover     string `json:"drover"` // its commit
+	// Load is the load average of the last minute before it began: well above 0 says that others used the machine.
+	Load float64 `json:"load"`
 }
 
 // Link is how the hosts were joined.

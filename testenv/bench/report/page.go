@@ -11,9 +11,9 @@ func page(d Data) string {
 	var b strings.Builder
 	b.WriteString(opening)
 	fmt.Fprintf(&b, "\n    %s\n\n", d.Command)
-	fmt.Fprintf(&b, "%s, in %s, on %d × %s with %s of memory, Linux %s, CRIU %s, %s, drover %s. The hosts are namespaces of this one machine and share its processors "+
+	fmt.Fprintf(&b, "%s, in %s, on %d × %s with %s of memory, Linux %s, CRIU %s, %s, drover %s; the load average before it began was %s. The hosts are namespaces of this one machine and share its processors "+
 		"with the links, the coordinators and the load.\n\n", d.Date.UTC().Format("2006-01-02 15:04 UTC"), d.Took.text(),
-		d.Machine.Processors, d.Machine.Processor, bytesText(float64(d.Machine.Memory)), d.Machine.Kernel, d.Machine.CRIU, d.Machine.Go, d.Machine.Drover)
+		d.Machine.Processors, d.Machine.Processor, bytesText(float64(d.Machine.Memory)), d.Machine.Kernel, d.Machine.CRIU, d.Machine.Go, d.Machine.Drover, figure(d.Machine.Load))
 	links(&b, d.Links)
 
 	all := grouped(d.Runs)
@@ -66,6 +66,8 @@ What the columns mean:
 - on the wire: what the source's network card sent in that time, SSH included.
 - rounds: of copying while the program runs. predicted: the blackout as drover expected it when it granted the freeze.
 - memory: on the source, above the tree's own. drover: the peak resident memory of its worker; baseline: the images in the tmpfs.
+- load: what was asked for. What the program did before the move is in results.json: over a long link one connection of writes may
+  not reach its rate.
 - slow-down: the part of its operations that the program lost while it was copied. Loads that ask for a set rate show it only when
   the rate is no longer met.
 - redis holds JSON documents of 1000 bytes, the dirtier pages of which one word in eight is noise, python dictionaries with a few
@@ -86,7 +88,8 @@ func links(b *strings.Builder, all []Link) {
 		}
 		row(b, l.Name, delay, by, bitsText(l.Carried))
 	}
-	b.WriteString("\nWhere the machine's own links carry less than a link's rate, that link is a plain veth: a relay would only make it slower.\n\n")
+	b.WriteString("\nWhere the machine's own links carry less than a link's rate, that link is a plain veth: a relay would only make it slower. The coordinators' " +
+		"cables are like those of the two hosts, each with half of the delay; the client's has no shape.\n\n")
 }
 
 // tables has one table for each program and link.
