@@ -309,3 +309,17 @@ func TestATreeThatCannotBeDumpedAtAnyMomentRunsOn(t *testing.T) {
 	p.livesOnlyOn("alpha")
 	p.nothingIsLent()
 }
+
+func TestATreeWhoseMemoryCannotBeLeftOutMovesWhole(t *testing.T) {
+	p := newPair(t)
+	p.world.Fail("alpha:dump", engine.ErrNotLazy)
+	p.world.Before("alpha:dump", func() {
+		if n := len(p.world.Steps()); n > 0 && p.world.Steps()[n-1] == "alpha:dump" && slices.Contains(p.world.Steps()[:n-1], "alpha:dump") {
+			p.world.Fail("alpha:dump", nil)
+		}
+	})
+	movesWhole(t, p)
+	if slices.Contains(p.world.Steps(), "alpha:memory") {
+		t.Error("its memory was read although the dump has it")
+	}
+}

@@ -35,6 +35,7 @@ type source struct {
 	lookedAt time.Time
 	out      *outgoing
 	hold     engine.Hold // from the freeze on; nil while the tree runs
+	whole    bool        // the engine cannot leave this tree's memory out of a dump
 	returned bool        // the tree has been given back
 
 	mayFreeze chan struct{} // closed by CutOver

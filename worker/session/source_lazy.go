@@ -17,7 +17,7 @@ import (
 // lazy says whether the final dump leaves the memory out: then the freeze does not pay for CRIU's reading of all of it. A
 // tracker that makes parent images has CRIU compare for itself.
 func (s *source) lazy() bool {
-	return s.req.Inventory.Engine.LazyPages && s.tracker.Parent() == ""
+	return s.req.Inventory.Engine.LazyPages && !s.whole && s.tracker.Parent() == ""
 }
 
 // costs are those of the way that the memory will go. What the target can do is not known here: most fill it in.

@@ -116,7 +116,12 @@ func (s *source) dump(ctx context.Context) (engine.Hold, error) {
 	}
 	defer dir.Close()
 	if s.lazy() {
-		return s.dumpLazy(ctx, dir)
+		hold, err := s.dumpLazy(ctx, dir)
+		if !errors.Is(err, engine.ErrNotLazy) {
+			return hold, err
+		}
+		s.log.Warn("the memory goes through CRIU after all", "reason", err)
+		s.whole = true
 	}
 	ours, theirs, err := socketPair()
 	if err != nil {
