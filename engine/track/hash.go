@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -42,7 +44,8 @@ func (h *hashTracker) Round(ctx context.Context, emit func(image.Space, uint64, 
 	out := &outlet{emit: emit}
 	pass := h.hasher.pass(out.hand, &st)
 	shared := objects{}
-	for _, pid := range proc.OfTree(h.tree) {
+	pids := proc.OfTree(h.tree)
+	for _, pid := range pids {
 		err := hashProcess(ctx, pid, pass, shared)
 		switch {
 		case out.failed != nil:
@@ -54,7 +57,7 @@ func (h *hashTracker) Round(ctx context.Context, emit func(image.Space, uint64, 
 		}
 		st.Processes++
 	}
-	if st.Processes == 0 {
+	if st.Processes == 0 && !slices.ContainsFunc(pids, alive) {
 		return st, fmt.Errorf("track pid %d: %w", h.tree.Pid, engine.ErrGone)
 	}
 	if err := shared.hash(ctx, pass); err != nil {
@@ -101,6 +104,13 @@ type outlet struct {
 func (o *outlet) hand(sp image.Space, addr uint64, data []byte) error {
 	o.failed = o.emit(sp, addr, data)
 	return o.failed
+}
+
+// alive says whether a process has not ended; one that is just beginning another program may have no memory to look at.
+func alive(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, state, _ := strings.Cut(string(b), ") ")
+	return err == nil && !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X")
 }
 
 // gone says whether an error means that a process has ended.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"iter"
 
 	"golang.org/x/sys/unix"
 
@@ -19,6 +19,7 @@ var (
 	own     = query{none: pageIsFile | pageIsZero, some: pageIsPresent | pageIsSwapped, told: pageIsWatched | pageIsWritten}
 	written = query{flags: scanProtect | scanOnlyWatched, all: pageIsWritten, none: own.none, some: own.some, told: pageIsWritten}
 	every   = query{flags: scanProtect | scanOnlyWatched, none: own.none, some: own.some, told: pageIsWritten}
+	whether = query{flags: scanOnlyWatched, some: own.some, told: pageIsWritten}
 )
 
 // errOtherMemory means that a process runs another program than when it was watched: it has called execve(2).
@@ -95,52 +96,77 @@ func (w *watch) look(ctx context.Context, maps []mapping, r *reader, st *RoundSt
 			return err
 		}
 	}
-	for i, m := range maps {
-		if !m.private() || m.kernels() {
-			continue
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := w.protect(m, stretch(maps, i), func(at region) error { return r.add(at.start, at.end) }); err != nil {
-			return err
+	for group := range eachStretch(maps) {
+		asked := w.register(group)
+		for i, m := range group.maps {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := w.protect(m, asked[i], func(at region) error { return r.add(at.start, at.end) }); err != nil {
+				return err
+			}
 		}
 	}
 	st.Scanned += w.process.pages()
 	return r.flush()
 }
 
-// stretch is all room around a mapping up to the next one that is not to be registered. The kernel splits a mapping where a range
-// that is registered ends in the middle of it, and a program notices that (mremap fails), so no range may end where the program is
-// just changing something.
-func stretch(maps []mapping, i int) span {
-	lowest := uint64(os.Getpagesize() * 16) // vm.mmap_min_addr
-	s := span{lowest, maps[len(maps)-1].end}
-	for _, m := range maps[:i] {
-		if !m.private() || m.kernels() {
-			s.start = m.end
-		}
-	}
-	for _, m := range maps[i:] {
-		if !m.private() || m.kernels() {
-			s.end = m.start
-			break
-		}
-	}
-	return s
+// stretch is neighbouring private mappings and all room around them up to the next mapping that is not to be registered. The kernel splits a
+// mapping where a range that is registered ends in the middle of it, and a program notices that (mremap fails), so no range may end
+// where the program is just changing something.
+type stretch struct {
+	span
+	maps []mapping
 }
 
-// protect hands to f the ranges of a mapping that were written since they were protected, and protects them. A mapping, or what took
-// its place, that is not registered is new, and all of it counts as written.
-func (w *watch) protect(m mapping, around span, f func(region) error) error {
-	q := written
-	for at, tries := m.start, 0; at < m.end; {
+func eachStretch(maps []mapping) iter.Seq[stretch] {
+	return func(yield func(stretch) bool) {
+		from := uint64(16 * image.PageSize) // vm.mmap_min_addr
+		for i := 0; i < len(maps); i++ {
+			first := i
+			for i < len(maps) && maps[i].private() && !maps[i].kernels() {
+				i++
+			}
+			s := stretch{span{from, 0}, maps[first:i]}
+			if i < len(maps) {
+				s.end, from = maps[i].start, maps[i].end
+			} else {
+				s.end = maps[i-1].end
+			}
+			if len(s.maps) > 0 && !yield(s) {
+				return
+			}
+		}
+	}
+}
+
+// register has the kernel watch all mappings of a stretch, and says how each is to be asked about: for what was written, for
+// everything where it is new (its page tables may say anything), and without protecting where it cannot be watched, or another does so.
+func (w *watch) register(group stretch) []query {
+	asked := make([]query, len(group.maps))
+	for i, m := range group.maps {
+		asked[i] = written
+		if _, _, err := w.process.next(m.start, m.start+image.PageSize, whether); errors.Is(err, unix.EPERM) {
+			asked[i] = every
+		}
+	}
+	if register(w.uffd.FD, group.start, group.end) == nil {
+		return asked
+	}
+	for i, m := range group.maps {
+		if register(w.uffd.FD, m.start, m.end) != nil {
+			asked[i] = own
+		}
+	}
+	return asked
+}
+
+// protect hands to f the ranges of a mapping that match, and protects them.
+func (w *watch) protect(m mapping, q query, f func(region) error) error {
+	for at := m.start; at < m.end; {
 		found, to, err := w.process.next(at, m.end, q)
 		switch {
-		case errors.Is(err, unix.EPERM) && tries < 3 && w.register(at, m.end, around):
-			tries, q = tries+1, every
-			continue
-		case errors.Is(err, unix.EPERM) && q != own: // it changes all the time, is gone, or cannot be watched: taken whole, each time
+		case errors.Is(err, unix.EPERM) && q != own: // something new has come there: it is taken whole, and watched from the next look on
 			q = own
 			continue
 		case errors.Is(err, unix.ESRCH):
@@ -158,11 +184,6 @@ func (w *watch) protect(m mapping, around span, f func(region) error) error {
 	return nil
 }
 
-// register has the kernel watch what lies around, or only the range if something in there cannot be watched.
-func (w *watch) register(start, end uint64, around span) bool {
-	return register(w.uffd.FD, around.start, around.end) == nil || register(w.uffd.FD, start, end) == nil
-}
-
 // clean returns the ranges, by rising address, of which it is certain that the last that look has handed over is what they hold, and
 // how many pages are in none of them. The process stands still. Only mappings count that nothing but the program writes to.
 func (w *watch) clean() (known []span, changed uint64, err error) {
@@ -174,22 +195,36 @@ func (w *watch) clean() (known []span, changed uint64, err error) {
 		if !m.private() || m.kernels() {
 			continue
 		}
-		err := w.process.scan(m.start, m.end, own, func(at region) error {
-			if !m.anonymous() || at.categories&pageIsWatched == 0 || at.categories&pageIsWritten != 0 {
-				changed += (at.end - at.start) / image.PageSize
-				return nil
-			}
-			known = append(known, w.without(at)...)
-			return nil
-		})
+		same, other, err := w.cleanIn(m)
 		if errors.Is(err, unix.ESRCH) {
 			return nil, 0, errOtherMemory
 		}
 		if err != nil {
 			return nil, 0, fmt.Errorf("scan %x-%x: %w", m.start, m.end, err)
 		}
+		known, changed = append(known, same...), changed+other
 	}
 	return known, changed + uint64(len(w.owed)), nil
+}
+
+// cleanIn is clean for one mapping. One that is watched by another than this is all changed, as far as this can know; to register what is
+// registered does nothing else than to tell.
+func (w *watch) cleanIn(m mapping) (known []span, changed uint64, err error) {
+	all := uint64(0)
+	err = w.process.scan(m.start, m.end, own, func(at region) error {
+		n := (at.end - at.start) / image.PageSize
+		all += n
+		if !m.anonymous() || at.categories&pageIsWatched == 0 || at.categories&pageIsWritten != 0 {
+			changed += n
+		} else {
+			known = append(known, w.without(at)...)
+		}
+		return nil
+	})
+	if len(known) > 0 && register(w.uffd.FD, m.start, m.end) != nil {
+		return nil, all, err
+	}
+	return known, changed, err
 }
 
 // without is a range less the pages that are owed.

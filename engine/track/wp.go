@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -89,7 +90,7 @@ func (w *wpTracker) round(ctx context.Context, emit func(image.Space, uint64, []
 		}
 		st.Processes++
 	}
-	if st.Processes == 0 {
+	if st.Processes == 0 && !slices.ContainsFunc(pids, alive) {
 		return fmt.Errorf("track pid %d: %w", w.tree.Pid, engine.ErrGone)
 	}
 	if err := shared.hash(ctx, pass); err != nil {

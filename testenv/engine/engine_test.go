@@ -20,6 +20,9 @@ func TestMain(m *testing.M) {
 	if role := os.Getenv(victimEnv); role != "" {
 		victim(role)
 	}
+	if what := os.Getenv(patientEnv); what != "" {
+		patient(what)
+	}
 	if what := os.Getenv(misfitEnv); what != "" {
 		misfit(what)
 	}

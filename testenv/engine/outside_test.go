@@ -29,19 +29,21 @@ func startOutside(t testing.TB, argv ...string) *outside {
 	dir, err := os.MkdirTemp(cgroups, "outside-")
 	must(t, err)
 	v := &outside{tree: engine.Tree{Cgroup: dir}, said: filepath.Join("/run", filepath.Base(dir)), done: make(chan error, 1)}
-	keeper := exec.Command("sh", "-c", `(echo $(exec sh -c 'echo $PPID') >"$0"/cgroup.procs; exec "$@" >"$SAID" 2>&1 </dev/null) & wait $!`, dir)
+	keeper := exec.Command("sh", "-c", `(echo $(exec sh -c 'echo $PPID') >"$0"/cgroup.procs; exec setsid "$@" >"$SAID" 2>&1 </dev/null) & wait $!`, dir)
 	keeper.Args = append(keeper.Args, argv...)
 	keeper.Env = append(os.Environ(), "SAID="+v.said)
 	must(t, keeper.Start())
 	go func() { v.done <- keeper.Wait() }()
 	t.Cleanup(func() {
-		must(t, os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0))
-		eventually(t, "the tree is gone", func() bool { return os.Remove(dir) == nil })
+		eventually(t, "the tree is gone", func() bool { // a process whose thread is just in execve(2) may be missed once
+			must(t, os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0))
+			return os.Remove(dir) == nil
+		})
 		os.Remove(v.said)
 	})
 	eventually(t, "the tree begins", func() bool {
 		for _, pid := range v.pids() {
-			if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); filepath.Base(exe) == argv[0] {
+			if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); filepath.Base(exe) == filepath.Base(argv[0]) {
 				v.tree.Pid = pid
 				return true
 			}
@@ -99,6 +101,12 @@ func (v *outside) ends(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Fatal("the program does not end")
 	}
+	v.lastWords(t)
+}
+
+// lastWords looks at the report of a program that has ended.
+func (v *outside) lastWords(t *testing.T) {
+	t.Helper()
 	all := v.reports(t)
 	var last struct{ Faults *uint64 }
 	if err := json.Unmarshal([]byte(all[len(all)-1]), &last); err != nil || last.Faults == nil || *last.Faults != 0 {

@@ -1,0 +1,248 @@
+package engine_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"drover/engine/image"
+	"drover/engine/track"
+	"drover/engine/track/inject"
+)
+
+func ignore(image.Space, uint64, []byte) error { return nil }
+
+// startPatient starts a patient and returns when it works.
+func startPatient(t *testing.T, what string) *outside {
+	t.Helper()
+	t.Setenv(patientEnv, what)
+	v := startOutside(t, "/usr/local/bin/enginetest")
+	v.works(t)
+	return v
+}
+
+func TestAProcessDoesNotNoticeThatItIsWatched(t *testing.T) {
+	onHost(t, func() {
+		all := []string{"has a seccomp filter", "is nobody"}
+		for name := range patients {
+			all = append(all, name)
+		}
+		slices.Sort(all)
+		for _, what := range all {
+			t.Run(what, func(t *testing.T) {
+				v := startPatient(t, what)
+				for range 40 {
+					tr := track.NewWP(v.tree, nil)
+					st, err := tr.Round(t.Context(), ignore)
+					must(t, err)
+					if st.Tracker != "wp" || st.Fallback != "" || st.Emitted == 0 || st.Stopped == 0 {
+						t.Fatalf("%+v", st)
+					}
+					must(t, tr.Close())
+				}
+				v.untouched(t)
+				eventually(t, "its mask is its own", func() bool { return v.blocked(t) == patientMask })
+				v.works(t)
+				v.ends(t)
+			})
+		}
+	})
+}
+
+// blocked are the signals that the main thread blocks.
+func (v *outside) blocked(t *testing.T) (mask uint64) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", v.tree.Pid))
+	must(t, err)
+	_, line, _ := strings.Cut(string(b), "SigBlk:")
+	_, err = fmt.Sscanf(line, "%x", &mask)
+	must(t, err)
+	return mask
+}
+
+func TestAStoppedProcessStaysStopped(t *testing.T) {
+	onHost(t, func() {
+		v := startPatient(t, "sleeps")
+		must(t, unix.Kill(v.tree.Pid, unix.SIGSTOP))
+		eventually(t, "it stops", func() bool { return stopped(v.tree.Pid) })
+		for range 20 {
+			tr := track.NewWP(v.tree, nil)
+			st, err := tr.Round(t.Context(), ignore)
+			if must(t, err); st.Tracker != "wp" {
+				t.Fatalf("%+v", st)
+			}
+			must(t, tr.Close())
+		}
+		eventually(t, "it is stopped again", func() bool { return stopped(v.tree.Pid) })
+		must(t, unix.Kill(v.tree.Pid, unix.SIGCONT))
+		v.works(t)
+		v.ends(t)
+	})
+}
+
+func TestAProcessThatCannotBeWatchedIsHashed(t *testing.T) {
+	onHost(t, func() {
+		v := startPatient(t, "has no descriptor left")
+		tr := track.NewWP(v.tree, nil)
+		for range 2 {
+			st, err := tr.Round(t.Context(), ignore)
+			must(t, err)
+			if st.Tracker != "hash" || !strings.Contains(st.Fallback, unix.EMFILE.Error()) || st.Scanned == 0 {
+				t.Errorf("%+v", st)
+			}
+		}
+		must(t, tr.Close())
+		v.works(t)
+		v.ends(t)
+
+		c := startOutside(t, "churn", "-processes", "2", "-say", "20ms")
+		c.works(t)
+		one := c.pids()[1]
+		release := traceAway(t, one)
+		tr, got := track.NewWP(c.tree, nil), received{}
+		for range 5 {
+			st, err := tr.Round(t.Context(), got.take)
+			must(t, err)
+			if st.Tracker != "wp" || !strings.Contains(st.Fallback, fmt.Sprintf("pid %d", one)) {
+				t.Errorf("one of two processes is traced by another: %+v", st)
+			}
+		}
+		c.freeze(t, true)
+		if seen := c.compare(t, tr, got); seen.same == 0 || seen.changed == 0 {
+			t.Errorf("%+v", seen)
+		}
+		c.freeze(t, false)
+		must(t, tr.Close())
+		release()
+		c.ends(t)
+	}, "./testenv/victims/churn")
+}
+
+// traceAway traces a process, as a debugger does, until release is called.
+func traceAway(t *testing.T, pid int) (release func()) {
+	t.Helper()
+	begun, end, ended := make(chan error), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		begun <- seizeAsDebugger(pid)
+		<-end // the thread that traces ends with it, and so does the tracing
+	}()
+	must(t, <-begun)
+	return func() { close(end); <-ended }
+}
+
+func TestProgramsThatFollowEachOtherAreFollowed(t *testing.T) {
+	onHost(t, func() {
+		v := startPatient(t, "runs program after program")
+		tr := track.NewWP(v.tree, nil)
+		for range 60 {
+			st, err := tr.Round(t.Context(), ignore)
+			must(t, err)
+			if st.Fallback != "" {
+				t.Errorf("%+v", st)
+			}
+		}
+		v.works(t)
+		for range 10 { // whatever it was doing when it was frozen
+			got := received{}
+			whole := track.NewWP(v.tree, nil)
+			_, err := whole.Round(t.Context(), got.take)
+			must(t, err)
+			v.freeze(t, true)
+			v.compare(t, whole, got)
+			v.freeze(t, false)
+			must(t, whole.Close())
+		}
+		must(t, tr.Close())
+		v.untouched(t)
+		v.works(t)
+	})
+}
+
+func TestADescriptorThatAChildInheritedIsClosed(t *testing.T) {
+	onHost(t, func() {
+		v := startPatient(t, "has a child with its userfaultfd")
+		child := v.pids()[slices.IndexFunc(v.pids(), func(pid int) bool { return pid != v.tree.Pid })]
+		pidfd, err := unix.PidfdOpen(child, 0)
+		must(t, err)
+		defer unix.Close(pidfd)
+		fd, err := unix.PidfdGetfd(pidfd, leakedFd, 0)
+		must(t, err)
+		defer unix.Close(fd)
+		stray := inject.Uffd{FD: fd, Number: leakedFd}
+		if !inject.Stray(child, stray) || inject.Stray(v.tree.Pid, inject.Uffd{FD: fd, Number: 0}) {
+			t.Error("the copy is not known from others")
+		}
+		must(t, inject.CloseStray(t.Context(), child, pidfd, stray))
+		if _, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", child, leakedFd)); err == nil || inject.Stray(child, stray) {
+			t.Error("it is still there")
+		}
+		if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", child)); filepath.Base(exe) != "sleep" {
+			t.Errorf("the child is gone: %q", exe)
+		}
+	})
+}
+
+func TestTwoTrackersDoNotMisleadEachOther(t *testing.T) {
+	onHost(t, func() {
+		v := startOutside(t, "churn", "-rate", "500", "-changes", "50", "-memory", "4M", "-say", "20ms")
+		v.works(t)
+		first := track.NewWP(v.tree, nil)
+		_, err := first.Round(t.Context(), ignore)
+		must(t, err)
+		second, got := track.NewWP(v.tree, nil), received{}
+		for range 3 {
+			_, err := first.Round(t.Context(), ignore)
+			must(t, err)
+			_, err = second.Round(t.Context(), got.take)
+			must(t, err)
+			v.works(t)
+		}
+		v.freeze(t, true)
+		v.compare(t, second, got)
+		v.freeze(t, false)
+		must(t, first.Close())
+		for range 3 {
+			_, err = second.Round(t.Context(), got.take)
+			must(t, err)
+			v.works(t)
+		}
+		v.freeze(t, true)
+		if seen := v.compare(t, second, got); seen.same == 0 {
+			t.Errorf("the one that is left: %+v", seen)
+		}
+		v.freeze(t, false)
+		must(t, second.Close())
+		v.untouched(t)
+		v.ends(t)
+	}, "./testenv/victims/churn")
+}
+
+func TestAReceiversErrorEndsARoundAndTheNextHandsOverAll(t *testing.T) {
+	onHost(t, func() {
+		v := startOutside(t, "churn", "-rate", "0", "-changes", "0", "-threads", "1", "-processes", "1", "-memory", "8M", "-say", "20ms")
+		v.works(t)
+		for name, make := range trackers {
+			tr, full := make(v.tree), errors.New("full")
+			first, err := tr.Round(t.Context(), ignore)
+			must(t, err)
+			v.works(t)
+			if _, err := tr.Round(t.Context(), func(image.Space, uint64, []byte) error { return full }); !errors.Is(err, full) {
+				t.Errorf("%s: got %v", name, err)
+			}
+			got := received{}
+			st, err := tr.Round(t.Context(), got.take)
+			must(t, err)
+			if name == "wp" && st.Emitted < first.Emitted/2 {
+				t.Errorf("%s: %d pages after the round that failed, %d in the first", name, st.Emitted, first.Emitted)
+			}
+			must(t, tr.Close())
+		}
+		v.ends(t)
+	}, "./testenv/victims/churn")
+}
