@@ -57,7 +57,7 @@ func TestSnapshotSeesEverythingThatIsLeftBehind(t *testing.T) {
 	hosttest.Run(t, beta, "sh", "-c", `set -e
 		umount /run/left; rmdir /sys/fs/cgroup/left; rm -r /run/left /run/mount /var/lib/left
 		nft delete table inet CRIU-left; ip addr del 10.77.0.50/24 dev eth0; ip link del left`)
-	later, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	later, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	if err := bed.NothingLeft(later, before, nil); err != nil {
 		t.Error(err)

@@ -106,7 +106,7 @@ func TestOnlyCoordinatorsCallAndOnlyWorkersBringPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	conn.SetReadDeadline(time.Now().Add(2 * time.Minute))
 	if _, err := conn.Read(make([]byte, 1)); err == nil || errs.KindOf(err) == errs.Timeout {
 		t.Errorf("a page channel of an unknown migration stays open: %v", err)
 	}

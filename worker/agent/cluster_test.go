@@ -223,7 +223,7 @@ func (c *cluster) api(name string) workerapi.Worker {
 // until waits for a condition.
 func (c *cluster) until(what string, ok func() bool) {
 	c.t.Helper()
-	deadline := time.After(15 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {

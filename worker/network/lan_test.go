@@ -183,7 +183,7 @@ func tables(t testing.TB, nsPath string) (names []string) {
 // eventually waits for a condition that another party brings about.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); runtime.Gosched() {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); runtime.Gosched() {
 		if ok() {
 			return
 		}

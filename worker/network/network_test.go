@@ -80,11 +80,11 @@ func TestAWorkloadIsReachedFromOtherHostsAndReachesItsGateway(t *testing.T) {
 	eachFamily(t, func(t *testing.T, l *lan, address netip.Prefix, gateway netip.Addr) {
 		ns := l.workload("alpha", "redis", Config{Address: address, Gateway: gateway})
 		echo(l.listen(ns, port(address.Addr())))
-		c, err := l.dial(l.path("client"), port(address.Addr()), 5*time.Second)
+		c, err := l.dial(l.path("client"), port(address.Addr()), 2*time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ok, err := says(c, "hello", 5*time.Second); !ok {
+		if ok, err := says(c, "hello", 2*time.Minute); !ok {
 			t.Fatalf("no answer: %v", err)
 		}
 		err = within(ns, func() error {
@@ -212,11 +212,11 @@ func TestAFenceHidesAConnectionWithoutEndingIt(t *testing.T) {
 	eachFamily(t, func(t *testing.T, l *lan, address netip.Prefix, _ netip.Addr) {
 		ns := l.workload("alpha", "redis", Config{Address: address})
 		echo(l.listen(ns, port(address.Addr())))
-		c, err := l.dial(l.path("client"), port(address.Addr()), 5*time.Second)
+		c, err := l.dial(l.path("client"), port(address.Addr()), 2*time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ok, err := says(c, "before", 5*time.Second); !ok {
+		if ok, err := says(c, "before", 2*time.Minute); !ok {
 			t.Fatalf("no answer: %v", err)
 		}
 		for range 2 {
@@ -239,7 +239,7 @@ func TestAFenceHidesAConnectionWithoutEndingIt(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if ok, err := hears(c, "behind", 5*time.Second); !ok {
+		if ok, err := hears(c, "behind", 2*time.Minute); !ok {
 			t.Fatalf("what was said behind the fence never came: %v", err)
 		}
 		if left := tables(t, ns); len(left) != 0 {
@@ -277,7 +277,7 @@ func TestTheClientNeverLearnsOfATargetBehindItsFence(t *testing.T) {
 		target := l.workload("beta", "target", Config{Address: address, Fenced: true})
 		for range 20 {
 			l.forget("client")
-			if c, err := l.dial(l.path("client"), port(address.Addr()), 5*time.Second); err != nil {
+			if c, err := l.dial(l.path("client"), port(address.Addr()), 2*time.Minute); err != nil {
 				t.Fatal(err)
 			} else {
 				c.Close()
@@ -309,7 +309,7 @@ func TestAnnounceMovesTheAddressForTheClient(t *testing.T) {
 		echo(l.listen(source, port(address.Addr())))
 		target := l.workload("beta", "target", Config{Address: address, Fenced: true})
 		echo(l.listen(target, port(address.Addr())))
-		if _, err := l.dial(l.path("client"), port(address.Addr()), 5*time.Second); err != nil {
+		if _, err := l.dial(l.path("client"), port(address.Addr()), 2*time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		if err := Fence(ctx, source, address.Addr()); err != nil {
@@ -325,11 +325,11 @@ func TestAnnounceMovesTheAddressForTheClient(t *testing.T) {
 		eventually(t, "the client knows the target's MAC", func() bool {
 			return l.neighbour("client", address.Addr().String()) == want
 		})
-		c, err := l.dial(l.path("client"), port(address.Addr()), 5*time.Second)
+		c, err := l.dial(l.path("client"), port(address.Addr()), 2*time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ok, err := says(c, "moved", 5*time.Second); !ok {
+		if ok, err := says(c, "moved", 2*time.Minute); !ok {
 			t.Fatalf("the target does not answer: %v", err)
 		}
 	})
@@ -347,7 +347,7 @@ func TestWhatWasAskedBehindTheFenceDelaysNothingAfterIt(t *testing.T) {
 			t.Fatal(err)
 		}
 		start := time.Now()
-		if _, err := l.dial(target, port(clientAddr(address)), 5*time.Second); err != nil {
+		if _, err := l.dial(target, port(clientAddr(address)), 2*time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(start); took > 900*time.Millisecond {
@@ -373,7 +373,7 @@ func TestAHostHoldsAnAdoptedAddressBehindItsOwnFence(t *testing.T) {
 			return nil
 		})
 		echo(l.listen(l.path("beta"), port(addr)))
-		if _, err := l.dial(l.path("client"), port(addr), 5*time.Second); err != nil {
+		if _, err := l.dial(l.path("client"), port(addr), 2*time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		if got, want := l.neighbour("client", addr.String()), mac(t, l.path("alpha")); got != want {
@@ -388,7 +388,7 @@ func TestAHostHoldsAnAdoptedAddressBehindItsOwnFence(t *testing.T) {
 		})
 		want := mac(t, l.path("beta"))
 		eventually(t, "the client knows beta's MAC", func() bool { return l.neighbour("client", addr.String()) == want })
-		if _, err := l.dial(l.path("client"), port(addr), 5*time.Second); err != nil {
+		if _, err := l.dial(l.path("client"), port(addr), 2*time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		l.in("beta", func() error {

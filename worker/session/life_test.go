@@ -105,7 +105,7 @@ func TestTheCopyStaysFreshWhileCutOverIsAwaited(t *testing.T) {
 	p := newPair(t)
 	p.open()
 	ready := p.await(p.source, workerapi.StepReady)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	enough := errs.New(errs.Failed, "enough")
 	if err := p.source.Watch(ctx, id, 0, func(e workerapi.Event) error {
@@ -170,7 +170,7 @@ func TestATreeThatDiesInProbationComesBack(t *testing.T) {
 	p.upTo(migration.Released)
 	p.decide(p.source, migration.Commit)
 	p.beta.Copy(name).Kill(11)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	seen := errs.New(errs.Failed, "seen")
 	if err := p.target.Watch(ctx, id, 0, func(e workerapi.Event) error {

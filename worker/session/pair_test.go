@@ -181,7 +181,7 @@ func (p *pair) open() {
 // await waits until a session has reached one of those steps, and gives its state then.
 func (p *pair) await(r *session.Registry, steps ...workerapi.Step) workerapi.SessionState {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(p.t.Context(), 2*time.Minute)
 	defer cancel()
 	var last workerapi.SessionState
 	found := errs.New(errs.Failed, "found")

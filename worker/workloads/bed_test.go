@@ -54,7 +54,7 @@ func sleeper(name string) workload.Spec {
 // nothingLeft fails the test unless the bed looks as it did.
 func nothingLeft(t *testing.T, bed *host.Bed, earlier host.Snapshot) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	err := bed.NothingLeft(ctx, earlier, func(line string) bool {
 		return strings.Contains(line, "/var/tmp/moved") || strings.Contains(line, "/workloads/") // records of what is gone keep its epoch
