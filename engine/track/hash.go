@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -57,7 +58,7 @@ func (h *hashTracker) Round(ctx context.Context, emit func(image.Space, uint64, 
 		}
 		st.Processes++
 	}
-	if st.Processes == 0 && !slices.ContainsFunc(pids, alive) {
+	if st.Processes == 0 && !slices.ContainsFunc(append(pids, h.tree.Pid), alive) { // in the middle of execve(2) a cgroup may list nothing
 		return st, fmt.Errorf("track pid %d: %w", h.tree.Pid, engine.ErrGone)
 	}
 	if err := shared.hash(ctx, pass); err != nil {
@@ -106,11 +107,29 @@ func (o *outlet) hand(sp image.Space, addr uint64, data []byte) error {
 	return o.failed
 }
 
-// alive says whether a process has not ended; one that is just beginning another program may have no memory to look at.
+// alive says whether a process has not ended. In the middle of execve(2) it may have no memory to look at, and for a moment no thread but
+// a zombie: so it is given some time to be seen alive.
 func alive(pid int) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, state, _ := strings.Cut(string(b), ") ")
-	return err == nil && !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X")
+	for range 20 {
+		if runs(pid) {
+			return true
+		}
+		if pid <= 0 || unix.Kill(pid, 0) != nil {
+			return false
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+	return false
+}
+
+// runs says whether a process is seen to have a thread that has not ended.
+func runs(pid int) bool {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	return slices.ContainsFunc(tasks, func(file string) bool {
+		b, err := os.ReadFile(file)
+		_, state, _ := strings.Cut(string(b), ") ")
+		return err == nil && !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X")
+	})
 }
 
 // gone says whether an error means that a process has ended.

@@ -1,4 +1,3 @@
-// Package track finds the pages of a running tree that may have changed since the last look.
 package track
 
 import (
@@ -24,7 +23,9 @@ type Tracker interface {
 	Close() error
 }
 
-// Exact is a Tracker that can tell what its rounds are worth once the tree stands still.
+// Exact is a Tracker that can tell what its rounds are worth once the tree stands still. What a round has found, the next hands over
+// again, because a device or another process may have been writing to it just then; what the last round has found counts as changed. So
+// the fewer pages the last round finds, the fewer are left.
 type Exact interface {
 	Tracker
 	// Changed says which pages the tree, which is frozen, has changed since the last Round looked at them. The caller keeps every
@@ -36,10 +37,11 @@ type Exact interface {
 
 // RoundStats are a round's figures.
 type RoundStats struct {
-	Tracker   string        `json:"tracker"`   // "hash", if all of wp's processes had to be hashed
-	Scanned   uint64        `json:"scanned"`   // pages looked at
-	Emitted   uint64        `json:"emitted"`   // pages handed over
-	Processes int           `json:"processes"` // of the tree, at the end of the round
+	Tracker   string        `json:"tracker"`         // "hash", if all of wp's processes had to be hashed
+	Scanned   uint64        `json:"scanned"`         // pages looked at
+	Emitted   uint64        `json:"emitted"`         // pages handed over
+	Again     uint64        `json:"again,omitempty"` // handed over besides, a second time: see Exact
+	Processes int           `json:"processes"`       // of the tree, at the end of the round
 	Took      time.Duration `json:"took_ns"`
 	// Stopped is the longest that a thread of the tree stood still for the tracker itself, without what an engine's pre-dump stops.
 	Stopped time.Duration `json:"stopped_ns,omitempty"`

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"os"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -33,6 +36,9 @@ type watch struct {
 	pidfd   int
 	uffd    inject.Uffd
 	owed    map[uint64]bool // pages that are protected and could not be handed over
+	// recent are the ranges that the last look handed over, by rising address. Whoever holds a page while it is protected (a device
+	// that reads a file into it, process_vm_writev) may still write to it unnoticed, so each is handed over once more.
+	recent []span
 }
 
 // attach begins to watch a process; nothing is registered yet. contains says whether it is still one of the tree.
@@ -96,19 +102,58 @@ func (w *watch) look(ctx context.Context, maps []mapping, r *reader, st *RoundSt
 			return err
 		}
 	}
+	recent := w.recent
+	w.recent = nil
+	r.emitted = &st.Again
+	for _, s := range recent {
+		if err := r.add(s.start, s.end); err != nil {
+			return err
+		}
+	}
+	if err := r.flush(); err != nil {
+		return err
+	}
+	r.emitted = &st.Emitted
 	for group := range eachStretch(maps) {
 		asked := w.register(group)
 		for i, m := range group.maps {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := w.protect(m, asked[i], func(at region) error { return r.add(at.start, at.end) }); err != nil {
+			if err := w.protect(m, asked[i], func(at region) error {
+				w.recent = append(w.recent, span{at.start, at.end})
+				return r.add(at.start, at.end)
+			}); err != nil {
 				return err
 			}
 		}
 	}
+	if direct(w.process.pid) {
+		return errDirect
+	}
 	st.Scanned += w.process.pages()
 	return r.flush()
+}
+
+// errDirect means that a device may write into a process's memory for as long as it likes after the page was protected.
+var errDirect = errors.New("it has a file open for direct I/O (O_DIRECT): what a device writes into its memory is not noted")
+
+// direct says whether a process has a file open past the page cache.
+func direct(pid int) bool {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	fds, _ := os.ReadDir(dir)
+	for _, fd := range fds {
+		if to, _ := os.Readlink(dir + "/" + fd.Name()); !strings.HasPrefix(to, "/") {
+			continue
+		}
+		info, _ := os.ReadFile(dir + "info/" + fd.Name())
+		_, rest, _ := strings.Cut(string(info), "flags:\t")
+		flags, _, _ := strings.Cut(rest, "\n")
+		if n, _ := strconv.ParseUint(flags, 8, 64); n&unix.O_DIRECT != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // stretch is neighbouring private mappings and all room around them up to the next mapping that is not to be registered. The kernel splits a
@@ -204,7 +249,8 @@ func (w *watch) clean() (known []span, changed uint64, err error) {
 		}
 		known, changed = append(known, same...), changed+other
 	}
-	return known, changed + uint64(len(w.owed)), nil
+	rest := less(known, w.recent)
+	return rest, changed + count(known) - count(rest) + uint64(len(w.owed)), nil
 }
 
 // cleanIn is clean for one mapping. One that is watched by another than this is all changed, as far as this can know; to register what is
@@ -225,6 +271,36 @@ func (w *watch) cleanIn(m mapping) (known []span, changed uint64, err error) {
 		return nil, all, err
 	}
 	return known, changed, err
+}
+
+// less is what ranges have beyond others; both rise.
+func less(ranges, others []span) (rest []span) {
+	for _, s := range ranges {
+		for len(others) > 0 && others[0].end <= s.start {
+			others = others[1:]
+		}
+		for _, o := range others {
+			if o.start >= s.end {
+				break
+			}
+			if s.start < o.start {
+				rest = append(rest, span{s.start, o.start})
+			}
+			s.start = min(s.end, max(s.start, o.end))
+		}
+		if s.start < s.end {
+			rest = append(rest, s)
+		}
+	}
+	return rest
+}
+
+// count is how many pages ranges have.
+func count(ranges []span) (n uint64) {
+	for _, s := range ranges {
+		n += (s.end - s.start) / image.PageSize
+	}
+	return n
 }
 
 // without is a range less the pages that are owed.

@@ -90,7 +90,7 @@ func (w *wpTracker) round(ctx context.Context, emit func(image.Space, uint64, []
 		}
 		st.Processes++
 	}
-	if st.Processes == 0 && !slices.ContainsFunc(pids, alive) {
+	if st.Processes == 0 && !slices.ContainsFunc(append(pids, w.tree.Pid), alive) { // in the middle of execve(2) a cgroup may list nothing
 		return fmt.Errorf("track pid %d: %w", w.tree.Pid, engine.ErrGone)
 	}
 	if err := shared.hash(ctx, pass); err != nil {

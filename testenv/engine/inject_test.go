@@ -100,6 +100,16 @@ func TestAProcessThatCannotBeWatchedIsHashed(t *testing.T) {
 		v.works(t)
 		v.ends(t)
 
+		d := startPatient(t, "reads past the page cache")
+		tr = track.NewWP(d.tree, nil)
+		st, err := tr.Round(t.Context(), ignore)
+		if must(t, err); st.Tracker != "hash" || !strings.Contains(st.Fallback, "O_DIRECT") {
+			t.Errorf("%+v", st)
+		}
+		must(t, tr.Close())
+		d.untouched(t)
+		d.ends(t)
+
 		c := startOutside(t, "churn", "-processes", "2", "-say", "20ms")
 		c.works(t)
 		one := c.pids()[1]

@@ -180,6 +180,9 @@ func afflict(what string) (err error) {
 		return unix.Setresuid(65534, 65534, 65534)
 	case "has no descriptor left":
 		return unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: 3})
+	case "reads past the page cache":
+		_, err = unix.Open("/usr/local/bin/enginetest", unix.O_RDONLY|unix.O_DIRECT, 0)
+		return err
 	case "runs program after program":
 		time.AfterFunc(pause, func() { _ = unix.Exec("/proc/self/exe", os.Args, os.Environ()) })
 	case "has a child with its userfaultfd":
