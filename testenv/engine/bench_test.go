@@ -3,7 +3,6 @@ package engine_test
 import (
 	"context"
 	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -12,7 +11,6 @@ import (
 
 	"drover/engine"
 	"drover/engine/image"
-	"drover/engine/track"
 )
 
 // BenchmarkHolds measures what a migration pays in the engine alone: a tree of three processes is dumped through the page
@@ -77,23 +75,6 @@ func measureHolds(b *testing.B, g *ground, s *subject, laps map[string][]time.Du
 	_, err = h.Commit(ctx)
 	must(b, err)
 	lap("ms/restore-commit", begin)
-}
-
-// BenchmarkHashTracker measures the rounds of the tracker that works on any kernel.
-func BenchmarkHashTracker(b *testing.B) {
-	onHost(b, func() {
-		g := newGround(b)
-		s := g.start(b, bigEnv+"=200")
-		tr := track.NewHash(s.tree)
-		defer tr.Close()
-		for _, what := range []string{"ms/first-round", "ms/next-round", "ms/third-round"} {
-			stats, err := tr.Round(b.Context(), func(image.Space, uint64, []byte) error { return nil })
-			must(b, err)
-			b.ReportMetric(float64(stats.Took.Microseconds())/1000, what)
-			b.ReportMetric(float64(stats.Emitted), filepath.Base(what)+"-pages")
-		}
-		b.ReportMetric(0, "ns/op")
-	})
 }
 
 // intoFiles is a sink that writes images.

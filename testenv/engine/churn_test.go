@@ -20,8 +20,10 @@ var churnFor = flag.Duration("churn", 20*time.Second, "how long to draw programs
 
 const churnEnv = "DROVER_ENGINETEST_CHURN"
 
+type makeTracker func(engine.Tree) track.Tracker
+
 // trackers are those that look at a tree by themselves; what CRIU's rounds are worth, testenv/vm finds out.
-var trackers = map[string]func(engine.Tree) track.Tracker{
+var trackers = map[string]makeTracker{
 	"hash": track.NewHash,
 	"wp":   func(t engine.Tree) track.Tracker { return track.NewWP(t, nil) },
 }
@@ -90,7 +92,7 @@ func (s *sight) add(o sight) {
 }
 
 // prove runs the program, makes rounds, freezes it, and compares what the rounds have handed over with what it has; several times.
-func (c churn) prove(t *testing.T, make func(engine.Tree) track.Tracker, freezes, rounds int) (seen sight) {
+func (c churn) prove(t *testing.T, make makeTracker, freezes, rounds int) (seen sight) {
 	v := startOutside(t, "churn", "-seed", fmt.Sprint(c.seed), "-rate", fmt.Sprint(c.rate), "-changes", fmt.Sprint(c.changes),
 		"-processes", fmt.Sprint(c.processes), "-threads", fmt.Sprint(c.threads), "-memory", c.memory, "-say", "20ms")
 	v.works(t)

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -56,7 +57,8 @@ func startOutside(t testing.TB, argv ...string) *outside {
 func (v *outside) reports(t testing.TB) []string {
 	b, err := os.ReadFile(v.said)
 	must(t, err)
-	return strings.Split(strings.TrimSpace(string(b)), "\n")
+	whole := b[:bytes.LastIndexByte(b, '\n')+1]
+	return strings.Split(strings.TrimSpace(string(whole)), "\n")
 }
 
 // works returns when the tree has reported twice more.
