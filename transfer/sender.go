@@ -235,6 +235,9 @@ func (s *Sender) MapAbsent(space Space, addr uint64, flags uint32, n uint64) err
 }
 
 func (s *Sender) holes(i item, n uint64) error {
+	if most := (1<<64 - 1 - i.addr) / PageSize; n > most {
+		return errs.New(errs.Invalid, "%d pages at %#x of space %s are more than there are: %w", n, i.addr, i.space, ErrMisuse)
+	}
 	for n > 0 {
 		i.n = min(n, MaxRun)
 		if err := s.add(i, nil); err != nil {

@@ -1,6 +1,7 @@
 package track
 
 import (
+	"cmp"
 	"slices"
 
 	"drover/engine/image"
@@ -56,18 +57,22 @@ func (c *Changes) Split(pid, start, end uint64, f func(start, end uint64, same b
 	return nil
 }
 
-// add notes the ranges of a process that are the same; neighbours become one.
+// add notes the ranges of a process that are the same, in any order: a scan may report one twice, because the kernel can say that it
+// came less far than it did (walk_end of PAGEMAP_SCAN stays where its buffer was full once). Ranges that meet become one.
 func (c *Changes) add(pid uint64, known []span, changed uint64) {
+	slices.SortFunc(known, func(a, b span) int { return cmp.Compare(a.start, b.start) })
 	joined := make([]span, 0, len(known))
 	for _, s := range known {
-		c.stats.Scanned += (s.end - s.start) / image.PageSize
 		switch n := len(joined); {
 		case s.start == s.end:
-		case n > 0 && joined[n-1].end == s.start:
-			joined[n-1].end = s.end
+		case n > 0 && s.start <= joined[n-1].end:
+			joined[n-1].end = max(joined[n-1].end, s.end)
 		default:
 			joined = append(joined, s)
 		}
+	}
+	for _, s := range joined {
+		c.stats.Scanned += (s.end - s.start) / image.PageSize
 	}
 	c.same[pid] = joined
 	c.stats.Scanned += changed

@@ -102,3 +102,24 @@ func TestWhatRangesHaveBeyondOthers(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatAScanReportsTwiceCountsOnce(t *testing.T) {
+	c := &Changes{same: map[uint64][]span{}}
+	c.add(1, []span{{0x3000, 0x6000}, {0x1000, 0x3000}, {0x2000, 0x4000}, {0x8000, 0x9000}, {0x8000, 0x8000}, {0x4000, 0x5000}}, 0)
+	var got []span
+	at := uint64(0)
+	if err := c.Split(1, 0, 0xa000, func(start, end uint64, same bool) error {
+		if start != at || end <= start {
+			t.Fatalf("a piece from %#x to %#x follows one that ended at %#x", start, end, at)
+		}
+		if at = end; same {
+			got = append(got, span{start, end})
+		}
+		return nil
+	}); err != nil || at != 0xa000 {
+		t.Fatalf("it ended at %#x: %v", at, err)
+	}
+	if want := []span{{0x1000, 0x6000}, {0x8000, 0x9000}}; !slices.Equal(got, want) || c.Stats().Scanned != 6 {
+		t.Errorf("%x are the same, %d pages; want %x", got, c.Stats().Scanned, want)
+	}
+}
