@@ -60,18 +60,22 @@ func (a *applier) hello(h hello) error {
 	if want := a.limits; want.Migration != "" && (string(want.Migration) != h.Migration || uint64(want.Epoch) != h.Epoch) {
 		return errs.New(errs.Conflict, "the stream is of %q, epoch %d; expected is %q, epoch %d: %w", clip(h.Migration), h.Epoch, want.Migration, want.Epoch, ErrProtocol)
 	}
-	if h.Resume != a.greeted {
+	// A source that never heard the answer to its greeting begins again, and may: nothing of the first stream has come.
+	again := !h.Resume && a.greeted && a.state.applied == 0
+	if h.Resume != a.greeted && !again {
 		return errs.New(errs.Conflict, "the source resumes a stream that has not begun, or begins one again: %w", ErrProtocol)
 	}
-	if a.greeted {
+	if a.greeted && !again {
 		return nil
 	}
 	var err error
 	if a.digest, err = newDigester(h.Key); err != nil {
 		return err
 	}
-	if a.store, err = NewStore(a.limits.Slots); err != nil {
-		return err
+	if a.store == nil {
+		if a.store, err = NewStore(a.limits.Slots); err != nil {
+			return err
+		}
 	}
 	a.greeted, a.state.slots = true, a.limits.Slots
 	return nil

@@ -263,3 +263,35 @@ func TestAFlippedBitIsNeverAccepted(t *testing.T) {
 		}
 	}
 }
+
+func TestASourceThatNeverHeardTheFirstAnswerBeginsAgain(t *testing.T) {
+	m := &transfertest.Memory{}
+	r := transfer.NewReceiver(m)
+	defer r.Close()
+	for _, deaf := range []bool{true, true, false} {
+		near, far := transfertest.Pipe()
+		served := make(chan error, 1)
+		end := io.ReadWriteCloser(far)
+		if deaf {
+			end = &cutter{ReadWriteCloser: far} // it reads the greeting, and cannot answer it
+		}
+		go func() {
+			_, err := r.Serve(t.Context(), end)
+			served <- err
+		}()
+		s, err := transfer.NewSender(t.Context(), near, transfer.SenderConfig{})
+		if deaf {
+			if err == nil || !errors.Is(<-served, transfer.ErrLost) {
+				t.Fatalf("a greeting without an answer: %v", err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(script(t.Context(), s), <-served); err != nil {
+			t.Fatal(err)
+		}
+	}
+	arrived(t, m)
+}

@@ -87,6 +87,8 @@ func reject(h api.Host, q Question) (why string, passing bool) {
 		return "it is cordoned", false
 	case h.State != "up":
 		return "it is silent", true
+	case h.Facts.MemoryTotal == 0: // this leader has not heard of it yet
+		return "it has not said yet what it has", true
 	case q.Version != "" && h.Facts.Engine.Version != q.Version:
 		return fmt.Sprintf("it has CRIU %s, the source has %s", orNone(h.Facts.Engine.Version), q.Version), false
 	case h.Facts.MemoryFree < q.Memory:

@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"drover/coordinator/api"
+	workerapi "drover/worker/api"
 )
 
 const gib = 1 << 30
@@ -24,6 +25,7 @@ func host(name string, free int64, with ...func(*api.Host)) api.Host {
 
 func cordoned(h *api.Host) { h.Cordoned = true }
 func silent(h *api.Host)   { h.State = "silent" }
+func unheard(h *api.Host)  { h.Facts = workerapi.HostFacts{} }
 func older(h *api.Host)    { h.Facts.Engine.Version = "4.1.1" }
 
 func TestChoose(t *testing.T) {
@@ -63,6 +65,9 @@ func TestChoose(t *testing.T) {
 func TestAPersonMayNameACordonedHostButNoneThatCannotTakeIt(t *testing.T) {
 	if r, ok := Fit(host("beta", gib, cordoned), Question{}); !ok {
 		t.Errorf("refused: %v", r)
+	}
+	if r, ok := Fit(host("beta", gib, unheard), Question{}); ok || !r.Passing {
+		t.Errorf("a host that a new leader has not heard of yet: ok %v, %+v", ok, r)
 	}
 	if r, ok := Fit(host("beta", gib, silent), Question{}); ok || !r.Passing {
 		t.Errorf("a silent host: ok %v, %+v", ok, r)
