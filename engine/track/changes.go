@@ -3,8 +3,6 @@ package track
 import (
 	"cmp"
 	"slices"
-
-	"drover/engine/image"
 )
 
 // Changes says which pages of a frozen tree are still what a tracker's rounds have handed over last. A nil *Changes knows of none.
@@ -57,12 +55,19 @@ func (c *Changes) Split(pid, start, end uint64, f func(start, end uint64, same b
 	return nil
 }
 
-// add notes the ranges of a process that are the same, in any order: a scan may report one twice, because the kernel can say that it
-// came less far than it did (walk_end of PAGEMAP_SCAN stays where its buffer was full once). Ranges that meet become one.
+// add notes the ranges of a process that are the same, in any order.
 func (c *Changes) add(pid uint64, known []span, changed uint64) {
-	slices.SortFunc(known, func(a, b span) int { return cmp.Compare(a.start, b.start) })
-	joined := make([]span, 0, len(known))
-	for _, s := range known {
+	c.same[pid] = rising(known)
+	c.stats.Scanned += count(c.same[pid]) + changed
+	c.stats.Emitted += changed
+}
+
+// rising puts ranges into order and makes those one that meet. A scan may report a range twice, because the kernel can say that it
+// came less far than it did (walk_end of PAGEMAP_SCAN stays where its buffer was full once).
+func rising(ranges []span) []span {
+	slices.SortFunc(ranges, func(a, b span) int { return cmp.Compare(a.start, b.start) })
+	joined := make([]span, 0, len(ranges))
+	for _, s := range ranges {
 		switch n := len(joined); {
 		case s.start == s.end:
 		case n > 0 && s.start <= joined[n-1].end:
@@ -71,10 +76,5 @@ func (c *Changes) add(pid uint64, known []span, changed uint64) {
 			joined = append(joined, s)
 		}
 	}
-	for _, s := range joined {
-		c.stats.Scanned += (s.end - s.start) / image.PageSize
-	}
-	c.same[pid] = joined
-	c.stats.Scanned += changed
-	c.stats.Emitted += changed
+	return joined
 }

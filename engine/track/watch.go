@@ -249,7 +249,8 @@ func (w *watch) clean() (known []span, changed uint64, err error) {
 		}
 		known, changed = append(known, same...), changed+other
 	}
-	rest := less(known, w.recent)
+	known = rising(known)
+	rest := less(known, rising(w.recent))
 	return rest, changed + count(known) - count(rest) + uint64(len(w.owed)), nil
 }
 
