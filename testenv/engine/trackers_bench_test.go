@@ -172,8 +172,8 @@ func (v *outside) spent(t testing.TB) (user, system time.Duration) {
 	must(t, err)
 	_, rest, _ := strings.Cut(string(b), ") ")
 	fields := strings.Fields(rest) // from the third on
-	var inUser, inSystem int64 // in hundredths of a second (USER_HZ)
+	var inUser, inSystem int64     // in hundredths of a second (USER_HZ)
 	_, err = fmt.Sscan(fields[11]+" "+fields[12], &inUser, &inSystem)
 	must(t, err)
-	return time.Duration(inUser*1e7), time.Duration(inSystem*1e7)
+	return time.Duration(inUser * 1e7), time.Duration(inSystem * 1e7)
 }

@@ -122,10 +122,13 @@ func removeCopyOfHost(t *testing.T, s *stage) {
 		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: web\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
-		if r, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || r.StatusCode != http.StatusOK {
-			t.Fatalf("the server answers %v, %v", r, err)
-		} else if _, err := io.ReadAll(r.Body); err != nil {
-			t.Fatal(err)
+		r, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatalf("the server does not answer: %v", err)
+		}
+		defer r.Body.Close()
+		if _, err := io.ReadAll(r.Body); err != nil || r.StatusCode != http.StatusOK {
+			t.Fatalf("the server answers %s, %v", r.Status, err)
 		}
 	}
 	request()

@@ -53,11 +53,11 @@ func logs(bed *host.Bed) string {
 // logsBelow are the files of a directory and those below it that are logs by their names and not empty.
 func logsBelow(top string) (files []string) {
 	_ = filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() || d.Name() != "log" && filepath.Ext(d.Name()) != ".log" {
-			return nil // what comes and goes meanwhile is not missed
-		}
-		if info, err := d.Info(); err == nil && info.Size() > 0 {
-			files = append(files, path)
+		// What comes and goes meanwhile is not missed.
+		if err == nil && d.Type().IsRegular() && (d.Name() == "log" || filepath.Ext(d.Name()) == ".log") {
+			if info, err := d.Info(); err == nil && info.Size() > 0 {
+				files = append(files, path)
+			}
 		}
 		return nil
 	})
