@@ -186,14 +186,32 @@ func onSocketPair(t *testing.T, c *exec.Cmd) {
 // trace attaches to the misfit as a debugger does, until the test ends.
 func trace(t *testing.T, m *misfitTree) {
 	attached, done, left := make(chan error), make(chan struct{}), make(chan struct{})
-	go func() {
-		runtime.LockOSThread() // the thread ends with the goroutine, and the tracing with it
+	onThreadThatEnds(func() { // and the tracing with it
 		attached <- unix.PtraceSeize(m.tree.Pid)
 		<-done
 		close(left)
-	}()
+	})
 	must(t, <-attached)
 	t.Cleanup(func() { close(done); <-left })
+}
+
+// onThreadThatEnds runs f in the background on a thread of the kernel's that ends with it. The process's first thread, on which
+// the runtime may just be running the goroutine, never does.
+func onThreadThatEnds(f func()) {
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		if unix.Gettid() != os.Getpid() {
+			f()
+			return
+		}
+		defer runtime.UnlockOSThread()
+		over := make(chan struct{})
+		onThreadThatEnds(func() {
+			defer close(over)
+			f()
+		})
+		<-over
+	}()
 }
 
 // noRoom puts the images on a file system that is too small.

@@ -137,11 +137,11 @@ func TestAProcessThatCannotBeWatchedIsHashed(t *testing.T) {
 func traceAway(t *testing.T, pid int) (release func()) {
 	t.Helper()
 	begun, end, ended := make(chan error), make(chan struct{}), make(chan struct{})
-	go func() {
+	onThreadThatEnds(func() {
 		defer close(ended)
 		begun <- seizeAsDebugger(pid)
 		<-end // the thread that traces ends with it, and so does the tracing
-	}()
+	})
 	must(t, <-begun)
 	return func() { close(end); <-ended }
 }

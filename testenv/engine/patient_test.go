@@ -222,9 +222,8 @@ func leakUserfaultfd() error {
 	return child.Start()
 }
 
-// seizeAsDebugger has the calling goroutine's thread, which it keeps, trace every thread of a process.
+// seizeAsDebugger has the calling goroutine's thread, to which it is bound, trace every thread of a process.
 func seizeAsDebugger(pid int) error {
-	runtime.LockOSThread()
 	const seize = 0x4206
 	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 	for _, task := range tasks {
