@@ -132,19 +132,19 @@ func exitsWith(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("the error is not one line and a next step: %q", lines)
 }
 
-// await FILE waits until the file is there.
-func await(ts *testscript.TestScript, _ bool, args []string) {
+// await FILE waits until the file is there, ! await FILE until it is not.
+func await(ts *testscript.TestScript, neg bool, args []string) {
 	look := time.NewTicker(5 * time.Millisecond)
 	defer look.Stop()
 	deadline := time.After(30 * time.Second)
 	for {
-		if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
+		if _, err := os.Stat(ts.MkAbs(args[0])); (err != nil) == neg {
 			return
 		}
 		select {
 		case <-look.C:
 		case <-deadline:
-			ts.Fatalf("%s did not appear", args[0])
+			ts.Fatalf("%s did not appear, or go: %t", args[0], neg)
 		}
 	}
 }

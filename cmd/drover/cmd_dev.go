@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -59,6 +61,9 @@ type dev struct {
 }
 
 func (d dev) run(ctx context.Context) error {
+	if _, err := exec.LookPath(cmp.Or(d.criu, "criu")); err != nil { // before anything is made
+		return errs.New(errs.Unavailable, "dev: %w", err).WithNext("install CRIU 4.2 or later, or say where it is with --criu")
+	}
 	c := configs.DefaultCoordinator()
 	c.Name, c.Listen, c.StateDir, c.Log.Level = d.name, d.coordinator, filepath.Join(d.dir, "coordinator"), d.level
 	w := configs.DefaultWorker()
