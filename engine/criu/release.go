@@ -77,15 +77,6 @@ func Unrepair(pid int) error {
 // 31 characters that CRIU has for "inet CRIU-…" (criu/netfilter.c). A successful dump leaves its table, and so does a killed CRIU.
 const lockPrefix = "CRIU-"
 
-// RemoveLocks deletes all of CRIU's lock rules from a network namespace given by the path of its nsfs file; "" is the caller's
-// own. Having none is no error. Another tree in the namespace that is just being dumped would lose its lock too.
-func RemoveLocks(ctx context.Context, netns string) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return removeLocks(netns, "")
-}
-
 // removeLocks deletes the lock of the dump with that run id, or all with none.
 func removeLocks(netns, runID string) error {
 	var opts []nftables.ConnOption

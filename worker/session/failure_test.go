@@ -313,8 +313,9 @@ func TestATreeThatCannotBeDumpedAtAnyMomentRunsOn(t *testing.T) {
 func TestATreeWhoseMemoryCannotBeLeftOutMovesWhole(t *testing.T) {
 	p := newPair(t)
 	p.world.Fail("alpha:dump", engine.ErrNotLazy)
+	tries := 0
 	p.world.Before("alpha:dump", func() {
-		if n := len(p.world.Steps()); n > 0 && p.world.Steps()[n-1] == "alpha:dump" && slices.Contains(p.world.Steps()[:n-1], "alpha:dump") {
+		if tries++; tries == 2 {
 			p.world.Fail("alpha:dump", nil)
 		}
 	})

@@ -64,8 +64,7 @@ type pageWriter struct {
 
 // Entry takes pages that may be filled in after the restore out of the images, if that is how this tree is restored.
 func (w pageWriter) Entry(addr uint64, flags uint32, pages [][]byte) error {
-	may := flags&image.PELazy != 0
-	if may && w.fill != nil {
+	if w.fill != nil && w.space.Kind == image.Process && flags&image.PELazy != 0 {
 		n := 0
 		for _, data := range pages {
 			w.fill.add(w.space.ID, addr+uint64(n), data)

@@ -180,6 +180,7 @@ func (s *source) freeze(ctx context.Context) error {
 	}
 }
 
+// tryFreeze dumps the tree once.
 func (s *source) tryFreeze(ctx context.Context) error {
 	if err := s.will(stepFreeze, nil); err != nil {
 		return err
