@@ -65,40 +65,38 @@ func (s *Sender) pages(i item, data []byte) error {
 
 // add appends a call to the open block and sends off a full one.
 func (s *Sender) add(i item, data []byte) error {
-	if s.ended {
-		return errs.New(errs.Conflict, "page stream of %s: it has been finished: %w", s.config.Migration, ErrMisuse)
+	line, err := s.ready()
+	if err != nil {
+		return err
 	}
-	if s.ctx.Err() != nil {
+	if line.add(s.ctx, i, data) != nil {
 		return s.broken()
 	}
-	if s.open != nil && (len(s.open.data)+len(data) > cap(s.open.data) || len(s.open.items) >= blockItems) {
-		if err := s.flush(); err != nil {
-			return err
-		}
-	}
-	if s.open == nil {
-		select {
-		case s.open = <-s.free:
-		case <-s.ctx.Done():
-			return s.broken()
-		}
-	}
-	s.open.items = append(s.open.items, i)
-	s.open.data = append(s.open.data, data...)
 	return nil
 }
 
 // flush sends off the open block.
 func (s *Sender) flush() error {
-	b := s.open
-	if b == nil {
-		return nil
+	line, err := s.ready()
+	if err != nil {
+		return err
 	}
-	s.open = nil
-	if s.hashing.put(s.ctx, b) != nil {
+	if line.flush(s.ctx) != nil {
 		return s.broken()
 	}
 	return nil
+}
+
+// ready is the pipeline of a stream that takes more calls.
+func (s *Sender) ready() (*pipeline, error) {
+	if s.ended {
+		return nil, errs.New(errs.Conflict, "page stream of %s: it has been finished: %w", s.config.Migration, ErrMisuse)
+	}
+	line := s.line.Load()
+	if line == nil || s.ctx.Err() != nil {
+		return nil, s.broken()
+	}
+	return line, nil
 }
 
 // outFrame is a frame on its way through packing.

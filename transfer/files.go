@@ -67,13 +67,11 @@ func (s *Sender) content(f *fileSum, r io.Reader) error {
 // frame sends a frame after everything that was called before. Each has a block to itself, so that only the pipeline's
 // depth is ever under way.
 func (s *Sender) frame(f *outFrame, ends *fileSum) error {
-	if err := s.flush(); err != nil {
+	line, err := s.ready()
+	if err != nil {
 		return err
 	}
-	if s.ended {
-		return errs.New(errs.Conflict, "page stream of %s: it has been finished: %w", s.config.Migration, ErrMisuse)
-	}
-	if s.hashing.put(s.ctx, &block{items: []item{{op: opFrame, frame: f, file: ends}}}) != nil {
+	if line.flush(s.ctx) != nil || line.hashing.put(s.ctx, &block{items: []item{{op: opFrame, frame: f, file: ends}}}) != nil {
 		return s.broken()
 	}
 	return nil

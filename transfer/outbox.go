@@ -144,6 +144,13 @@ func (o *outbox) note(s state) error {
 	return nil
 }
 
+// empty lets go of the frames of a stream that has ended.
+func (o *outbox) empty() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.frames, o.taken, o.written, o.bytes = nil, 0, 0, 0
+}
+
 func (o *outbox) progress(p *Progress) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -76,10 +76,10 @@ func TestAPieceWhoseHashCollidesFailsTheStream(t *testing.T) {
 	if _, err := s.EndRound(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	page[0]++                             // what the hashes show
-	page[PageSize-1]++                    // and what they shall not
-	known := &s.plan.table.rows[1].pieces // nobody else uses it between rounds
-	known[pagePieces-1] = sumPieces(s.plan.seed, page)[pagePieces-1]
+	page[0]++                                         // what the hashes show
+	page[PageSize-1]++                                // and what they shall not
+	known := &s.line.Load().plan.table.rows[1].pieces // nobody else uses it between rounds
+	known[pagePieces-1] = sumPieces(s.line.Load().plan.seed, page)[pagePieces-1]
 	if err := s.Offer(space, 0, page); err != nil {
 		t.Fatal(err)
 	}

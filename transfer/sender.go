@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -19,10 +20,6 @@ const Window = 16 << 20
 const (
 	hashers = 2
 	packers = 2
-	// blocks is how many blocks of MaxRun pages a sender fills, hashes and plans at once.
-	blocks = 6
-	// blockItems bounds the calls that one block holds.
-	blockItems = 1024
 )
 
 // SenderConfig says what a sender sends for.
@@ -46,12 +43,9 @@ type Sender struct {
 	fail   context.CancelCauseFunc
 	all    sync.WaitGroup
 
-	open    *block // being filled
-	free    chan *block
-	hashing *stage[*block]
-	packing *stage[*outFrame]
-	plan    *planner
-	release func() error // of the planner's memory, once
+	line    atomic.Pointer[pipeline] // nil once closed
+	release func() error             // of the planner's memory, once
+	granted uint32                   // slots
 	out     *outbox
 	codec   *chooser
 	digest  *digester
@@ -105,9 +99,7 @@ func NewSender(ctx context.Context, rw io.ReadWriteCloser, config SenderConfig) 
 		return nil, err
 	}
 	s := &Sender{
-		config: config, free: make(chan *block, blocks),
-		hashing: newStage[*block](blocks), packing: newStage[*outFrame](packers),
-		codec: newChooser(codec, config.Compression != ""),
+		config: config, codec: newChooser(codec, config.Compression != ""),
 	}
 	s.ctx, s.fail = context.WithCancelCause(ctx)
 	key := newKey()
@@ -116,52 +108,41 @@ func NewSender(ctx context.Context, rw io.ReadWriteCloser, config SenderConfig) 
 		return nil, err
 	}
 	s.out = newOutbox(&s.meter, s.codec, config, key)
-	granted, err := s.out.greet(s.ctx, rw, false)
+	s.granted, err = s.out.greet(s.ctx, rw, false)
 	if err != nil {
 		rw.Close()
 		s.fail(err)
 		return nil, err
 	}
 	if config.Slots > 0 {
-		granted = min(granted, config.Slots)
+		s.granted = min(s.granted, config.Slots)
 	}
-	if s.plan, err = newPlanner(granted, &s.count, func(f *outFrame) error { return s.packing.put(s.ctx, f) }); err != nil {
+	line, err := newPipeline(s.ctx, s.granted, &s.count)
+	if err != nil {
 		rw.Close()
 		s.fail(err)
 		return nil, err
 	}
-	s.release = sync.OnceValue(s.plan.table.close)
-	for range blocks {
-		s.free <- newBlock()
-	}
-	s.start(rw)
+	s.release = sync.OnceValue(line.plan.table.close)
+	s.line.Store(line)
+	s.start(line, rw)
 	return s, nil
 }
 
-// start begins the pipeline: blocks are hashed by several goroutines, planned by one into frames, packed by several, and
-// queued by one for the connection.
-func (s *Sender) start(rw io.ReadWriteCloser) {
+// start lets the pipeline and the connection work.
+func (s *Sender) start(line *pipeline, rw io.ReadWriteCloser) {
 	for range hashers {
-		s.all.Go(func() { s.hashing.work(s.ctx, func(b *block) { b.hash(s.digest) }) })
+		s.all.Go(func() { line.hashing.work(s.ctx, func(b *block) { b.hash(s.digest) }) })
 	}
-	s.all.Go(func() {
-		s.fail(s.hashing.each(s.ctx, func(b *block) error {
-			err := s.plan.block(b)
-			if b.data != nil {
-				b.reset()
-				s.free <- b // there are no more blocks than free has room for
-			}
-			return err
-		}))
-	})
+	s.all.Go(func() { s.fail(line.hashing.each(s.ctx, line.planned)) })
 	for range packers {
 		s.all.Go(func() {
 			p := newPacker()
-			s.packing.work(s.ctx, func(f *outFrame) { f.pack(p, s.codec) })
+			line.packing.work(s.ctx, func(f *outFrame) { f.pack(p, s.codec) })
 		})
 	}
 	s.all.Go(func() {
-		s.fail(s.packing.each(s.ctx, func(f *outFrame) error { return s.out.add(s.ctx, f.sealed) }))
+		s.fail(line.packing.each(s.ctx, func(f *outFrame) error { return s.out.add(s.ctx, f.sealed) }))
 	})
 	s.all.Go(func() { s.fail(s.out.run(s.ctx, rw)) })
 }
@@ -254,6 +235,7 @@ func (s *Sender) holes(i item, n uint64) error {
 func (s *Sender) Finish(ctx context.Context) (root [32]byte, err error) {
 	defer s.Close()
 	s.begin()
+	line := s.line.Load()
 	if err := s.add(item{op: opEnd}, nil); err != nil {
 		return root, err
 	}
@@ -264,7 +246,7 @@ func (s *Sender) Finish(ctx context.Context) (root [32]byte, err error) {
 	if err := s.await(ctx, func(st state) bool { return st.staged }); err != nil {
 		return root, err
 	}
-	if root = s.plan.root; s.out.said().root != root {
+	if root = line.plan.root; s.out.said().root != root {
 		return root, errs.New(errs.Failed, "finish the page stream: %w", ErrDigest)
 	}
 	return root, nil
@@ -277,15 +259,17 @@ func (s *Sender) FinalReport() RoundReport { return s.count.report(int(s.rounds)
 func (s *Sender) Progress() Progress {
 	p := s.count.progress()
 	p.WireBytes, p.Rate = s.meter.Total(), s.meter.Rate()
-	p.Slots, p.Compression = uint64(s.plan.limit), s.codec.now().String()
+	p.Slots, p.Compression = uint64(s.granted), s.codec.now().String()
 	s.out.progress(&p)
 	return p
 }
 
-// Close ends the stream, whatever its state, and returns when nothing of it is left. It may be called again.
+// Close ends the stream, whatever its state, and returns when nothing of it is left but its figures. It may be called again.
 func (s *Sender) Close() error {
 	s.fail(ErrClosed)
 	s.all.Wait()
+	s.line.Store(nil)
+	s.out.empty()
 	return s.release()
 }
 

@@ -124,6 +124,7 @@ func (t *target) take(ctx context.Context, conn net.Conn) error {
 	if before != nil {
 		before.Close()
 	}
+	defer t.forget(ch)
 	for next := t.channels; ; {
 		select {
 		case next <- ch:
@@ -135,6 +136,15 @@ func (t *target) take(ctx context.Context, conn net.Conn) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// forget lets go of a page channel that has ended: a session is remembered long after, its connection's buffers need not be.
+func (t *target) forget(ch *channel) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.conn == ch {
+		t.conn = nil
 	}
 }
 
