@@ -23,13 +23,8 @@ func Stray(pid int, u Uffd) bool {
 
 // CloseStray closes a copy that Stray has found.
 func CloseStray(ctx context.Context, pid, pidfd int, u Uffd) error {
-	entry, err := findEntry(pid)
-	if err != nil {
-		return fmt.Errorf("look for a system call instruction in pid %d: %w", pid, err)
-	}
 	var stopped time.Duration
-	err = inThread(ctx, pid, pidfd, func(t *thread) error {
-		t.entry = entry
+	err := inThread(ctx, pid, pidfd, func(t *thread) error {
 		_, err := t.call(unix.SYS_CLOSE, uint64(u.Number))
 		return err
 	}, &stopped)

@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -44,27 +45,26 @@ type thread struct {
 
 // withThread stops a thread, runs f and lets it go on as it was. It does so on an operating system thread that ends with it, so
 // that whatever goes wrong, the kernel detaches.
-func withThread(tid, pidfd int, f func(*thread) error, stopped *time.Duration) error {
+func withThread(tid, pidfd int, entry uint64, f func(*thread) error, stopped *time.Duration) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked
 		if unix.Gettid() == os.Getpid() {
 			defer runtime.UnlockOSThread() // the main thread cannot end
-			done <- withThread(tid, pidfd, f, stopped)
+			done <- withThread(tid, pidfd, entry, f, stopped)
 			return
 		}
-		done <- traced(tid, pidfd, f, stopped)
+		done <- traced(&thread{tid: tid, entry: entry}, pidfd, f, stopped)
 	}()
 	return <-done
 }
 
-func traced(tid, pidfd int, f func(*thread) error, stopped *time.Duration) error {
-	t := &thread{tid: tid}
+func traced(t *thread, pidfd int, f func(*thread) error, stopped *time.Duration) error {
 	if err := t.seize(); err != nil {
 		return err
 	}
 	if err := unix.PidfdSendSignal(pidfd, 0, nil, 0); err != nil {
-		return fmt.Errorf("%w: pid %d ended", unix.ESRCH, tid) // and the number may be another's: ending this thread detaches
+		return fmt.Errorf("%w: pid %d ended", unix.ESRCH, t.tid) // and the number may be another's: ending this thread detaches
 	}
 	if err := t.stop(stopWithin); err != nil {
 		return err
@@ -133,6 +133,11 @@ func (t *thread) prepare() error {
 	}
 	if t.dispatches() {
 		return fmt.Errorf("thread %d: %w", t.tid, ErrTrapped)
+	}
+	// The instruction was looked for before the thread stopped. If its process has begun another program meanwhile, it is elsewhere, and
+	// the thread would die of what is there now. From here on the program stays: who begins another ends this thread first.
+	if !t.atEntry() {
+		return fmt.Errorf("thread %d runs another program than a moment ago: %w", t.tid, unix.ESRCH)
 	}
 	for try := 0; t.inSequence(); try++ { // it is some instructions long; the kernel restarts one that was interrupted
 		if try == 100 {
@@ -293,6 +298,12 @@ func (t *thread) inSequence() bool {
 	}
 	var start, length uint64 // struct rseq_cs: version, flags, start_ip, post_commit_offset, abort_ip
 	return t.peek(cs+8, &start) && t.peek(cs+16, &length) && t.saved.at()-start < length
+}
+
+// atEntry says whether there is a system call instruction at entry.
+func (t *thread) atEntry() bool {
+	var word uint64
+	return t.peek(t.entry, &word) && indexEntry(binary.LittleEndian.AppendUint64(nil, word)) == 0
 }
 
 func (t *thread) peek(addr uint64, v *uint64) bool {

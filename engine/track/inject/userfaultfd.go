@@ -36,12 +36,7 @@ func Userfaultfd(ctx context.Context, pid, pidfd int) (Uffd, error) {
 	if !Supported {
 		return u, ErrMachine
 	}
-	entry, err := findEntry(pid)
-	if err != nil {
-		return u, fmt.Errorf("look for a system call instruction in pid %d: %w", pid, err)
-	}
-	err = inThread(ctx, pid, pidfd, func(t *thread) error {
-		t.entry = entry
+	err := inThread(ctx, pid, pidfd, func(t *thread) error {
 		n, err := t.call(unix.SYS_USERFAULTFD, unix.O_CLOEXEC|unix.O_NONBLOCK|userModeOnly)
 		if err != nil {
 			return fmt.Errorf("userfaultfd in pid %d: %w", pid, err)
@@ -70,6 +65,10 @@ func inThread(ctx context.Context, pid, pidfd int, f func(*thread) error, stoppe
 	if own(pid) {
 		return ErrOwn
 	}
+	entry, err := findEntry(pid)
+	if err != nil {
+		return fmt.Errorf("look for a system call instruction in pid %d: %w", pid, err)
+	}
 	threads, err := threadsOf(pid)
 	if err != nil {
 		return err
@@ -78,7 +77,7 @@ func inThread(ctx context.Context, pid, pidfd int, f func(*thread) error, stoppe
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		err = withThread(tid, pidfd, f, stopped)
+		err = withThread(tid, pidfd, entry, f, stopped)
 		if !errors.Is(err, ErrStuck) && !errors.Is(err, unix.ESRCH) { // others may stop, and still be there
 			return err
 		}
