@@ -1,17 +1,12 @@
 package track
 
-import (
-	"cmp"
-	"slices"
-)
+import "slices"
 
 // Changes says which pages of a frozen tree are still what a tracker's rounds have handed over last. A nil *Changes knows of none.
 type Changes struct {
 	same  map[uint64][]span // by pid in the tree's own namespace; by rising address
 	stats RoundStats
 }
-
-type span struct{ start, end uint64 }
 
 // Stats are the figures of the scan: Scanned is how many pages of their own the watched processes have, Emitted how many of them changed.
 func (c *Changes) Stats() RoundStats {
@@ -55,26 +50,10 @@ func (c *Changes) Split(pid, start, end uint64, f func(start, end uint64, same b
 	return nil
 }
 
-// add notes the ranges of a process that are the same, in any order.
-func (c *Changes) add(pid uint64, known []span, changed uint64) {
-	c.same[pid] = rising(known)
-	c.stats.Scanned += count(c.same[pid]) + changed
-	c.stats.Emitted += changed
-}
-
-// rising puts ranges into order and makes those one that meet. A scan may report a range twice, because the kernel can say that it
-// came less far than it did (walk_end of PAGEMAP_SCAN stays where its buffer was full once).
-func rising(ranges []span) []span {
-	slices.SortFunc(ranges, func(a, b span) int { return cmp.Compare(a.start, b.start) })
-	joined := make([]span, 0, len(ranges))
-	for _, s := range ranges {
-		switch n := len(joined); {
-		case s.start == s.end:
-		case n > 0 && s.start <= joined[n-1].end:
-			joined[n-1].end = max(joined[n-1].end, s.end)
-		default:
-			joined = append(joined, s)
-		}
-	}
-	return joined
+// add notes which of a process's pages are the same, by rising address; it has so many of its own.
+func (c *Changes) add(pid uint64, same []span, pages uint64) {
+	c.same[pid] = same
+	n := count(same)
+	c.stats.Scanned += max(pages, n)
+	c.stats.Emitted += max(pages, n) - n
 }

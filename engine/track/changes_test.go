@@ -12,7 +12,7 @@ import (
 
 func TestARangeIsSplitWhereItIsKnown(t *testing.T) {
 	c := &Changes{same: map[uint64][]span{}}
-	c.add(7, []span{{0x2000, 0x4000}, {0x4000, 0x5000}, {0x8000, 0x8000}, {0x9000, 0xa000}}, 3)
+	c.add(7, rising([]span{{0x2000, 0x4000}, {0x4000, 0x5000}, {0x8000, 0x8000}, {0x9000, 0xa000}}), 7)
 	if st := c.Stats(); st.Scanned != 3+1+3 || st.Emitted != 3 {
 		t.Errorf("%+v", st)
 	}
@@ -63,12 +63,30 @@ func split(t *testing.T, c *Changes, pid, start, end uint64) string {
 	return strings.Join(got, " ")
 }
 
-func TestPagesThatAreOwedAreNotKnown(t *testing.T) {
-	w := &watch{owed: map[uint64]bool{0x3000: true, 0x6000: true}}
-	c := &Changes{same: map[uint64][]span{}}
-	c.add(7, append(w.without(region{start: 0x2000, end: 0x5000}), w.without(region{start: 0x6000, end: 0x7000})...), 2)
-	if got := split(t, c, 7, 0x2000, 0x7000); got != "2000-3000= 3000-4000 4000-5000= 5000-7000" {
-		t.Error(got)
+func TestPagesThatAreOwedOrWereHandedOverOnceAreNotKnown(t *testing.T) {
+	w := &watch{owed: map[uint64]bool{0x3000: true, 0x6000: true}, recent: []span{{0x8000, 0xa000}}}
+	got := less([]span{{0x2000, 0x5000}, {0x6000, 0x7000}, {0x9000, 0xb000}}, rising(w.unsure()))
+	if want := []span{{0x2000, 0x3000}, {0x4000, 0x5000}, {0xa000, 0xb000}}; !slices.Equal(got, want) {
+		t.Errorf("%x, want %x", got, want)
+	}
+}
+
+func TestRangesAreLookedUpByTheMappingsTheyAreIn(t *testing.T) {
+	ranges := []span{{0x2000, 0x3000}, {0x4000, 0x9000}}
+	for _, c := range []struct {
+		m    mapping
+		want bool
+	}{
+		{mapping{start: 0x1000, end: 0x2000}, false},
+		{mapping{start: 0x2000, end: 0x3000}, true},
+		{mapping{start: 0x3000, end: 0x4000}, false},
+		{mapping{start: 0x4000, end: 0x5000}, true},
+		{mapping{start: 0x8000, end: 0x9000}, true},
+		{mapping{start: 0x9000, end: 0xa000}, false},
+	} {
+		if got := touches(&ranges, c.m); got != c.want {
+			t.Errorf("%x: %v", c.m.start, got)
+		}
 	}
 }
 
@@ -105,7 +123,7 @@ func TestWhatRangesHaveBeyondOthers(t *testing.T) {
 
 func TestWhatAScanReportsTwiceCountsOnce(t *testing.T) {
 	c := &Changes{same: map[uint64][]span{}}
-	c.add(1, []span{{0x3000, 0x6000}, {0x1000, 0x3000}, {0x2000, 0x4000}, {0x8000, 0x9000}, {0x8000, 0x8000}, {0x4000, 0x5000}}, 0)
+	c.add(1, rising([]span{{0x3000, 0x6000}, {0x1000, 0x3000}, {0x2000, 0x4000}, {0x8000, 0x9000}, {0x8000, 0x8000}, {0x4000, 0x5000}}), 0)
 	var got []span
 	at := uint64(0)
 	if err := c.Split(1, 0, 0xa000, func(start, end uint64, same bool) error {

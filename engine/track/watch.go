@@ -16,14 +16,24 @@ import (
 	"drover/engine/track/inject"
 )
 
-// What scans ask for. Pages of files and the kernel's zero page are not the program's; without `some` the kernel would also fill
-// the page tables of mappings that are mostly holes.
+// What scans ask for. The kernel's zero page is not the program's; without `some` the kernel would also fill the page tables of
+// mappings that are mostly holes.
 var (
-	own     = query{none: pageIsFile | pageIsZero, some: pageIsPresent | pageIsSwapped, told: pageIsWatched | pageIsWritten}
+	own     = query{none: pageIsZero, some: pageIsPresent | pageIsSwapped, told: pageIsWritten}
 	written = query{flags: scanProtect | scanOnlyWatched, all: pageIsWritten, none: own.none, some: own.some, told: pageIsWritten}
 	every   = query{flags: scanProtect | scanOnlyWatched, none: own.none, some: own.some, told: pageIsWritten}
 	whether = query{flags: scanOnlyWatched, some: own.some, told: pageIsWritten}
+	quiet   = query{all: pageIsWatched, none: pageIsWritten | own.none, some: own.some, told: pageIsWatched}
 )
+
+// of is the question put to a mapping. Pages of a file are not the program's, but to tell them the kernel looks at the descriptor
+// of every page, which costs several times what the rest does: so it is asked for only where a file is mapped.
+func (q query) of(m mapping) query {
+	if !m.anonymous() {
+		q.none |= pageIsFile
+	}
+	return q
+}
 
 // errOtherMemory means that a process runs another program than when it was watched: it has called execve(2).
 var errOtherMemory = errors.New("it has memory of its own no more: it runs another program now")
@@ -190,9 +200,9 @@ func eachStretch(maps []mapping) iter.Seq[stretch] {
 func (w *watch) register(group stretch) []query {
 	asked := make([]query, len(group.maps))
 	for i, m := range group.maps {
-		asked[i] = written
+		asked[i] = written.of(m)
 		if _, _, err := w.process.next(m.start, m.start+image.PageSize, whether); errors.Is(err, unix.EPERM) {
-			asked[i] = every
+			asked[i] = every.of(m)
 		}
 	}
 	if register(w.uffd.FD, group.start, group.end) == nil {
@@ -200,7 +210,7 @@ func (w *watch) register(group stretch) []query {
 	}
 	for i, m := range group.maps {
 		if register(w.uffd.FD, m.start, m.end) != nil {
-			asked[i] = own
+			asked[i] = own.of(m)
 		}
 	}
 	return asked
@@ -211,8 +221,9 @@ func (w *watch) protect(m mapping, q query, f func(region) error) error {
 	for at := m.start; at < m.end; {
 		found, to, err := w.process.next(at, m.end, q)
 		switch {
-		case errors.Is(err, unix.EPERM) && q != own: // something new has come there: it is taken whole, and watched from the next look on
+		case errors.Is(err, unix.EPERM) && q.flags != 0: // something new has come there: it is taken whole, and watched from the next look on
 			q = own
+			q.none |= pageIsFile
 			continue
 		case errors.Is(err, unix.ESRCH):
 			return errOtherMemory
@@ -227,91 +238,4 @@ func (w *watch) protect(m mapping, q query, f func(region) error) error {
 		at = to
 	}
 	return nil
-}
-
-// clean returns the ranges, by rising address, of which it is certain that the last that look has handed over is what they hold, and
-// how many pages are in none of them. The process stands still. Only mappings count that nothing but the program writes to.
-func (w *watch) clean() (known []span, changed uint64, err error) {
-	maps, err := w.process.maps()
-	if err != nil {
-		return nil, 0, err
-	}
-	for _, m := range maps {
-		if !m.private() || m.kernels() {
-			continue
-		}
-		same, other, err := w.cleanIn(m)
-		if errors.Is(err, unix.ESRCH) {
-			return nil, 0, errOtherMemory
-		}
-		if err != nil {
-			return nil, 0, fmt.Errorf("scan %x-%x: %w", m.start, m.end, err)
-		}
-		known, changed = append(known, same...), changed+other
-	}
-	known = rising(known)
-	rest := less(known, rising(w.recent))
-	return rest, changed + count(known) - count(rest) + uint64(len(w.owed)), nil
-}
-
-// cleanIn is clean for one mapping. One that is watched by another than this is all changed, as far as this can know; to register what is
-// registered does nothing else than to tell.
-func (w *watch) cleanIn(m mapping) (known []span, changed uint64, err error) {
-	all := uint64(0)
-	err = w.process.scan(m.start, m.end, own, func(at region) error {
-		n := (at.end - at.start) / image.PageSize
-		all += n
-		if !m.anonymous() || at.categories&pageIsWatched == 0 || at.categories&pageIsWritten != 0 {
-			changed += n
-		} else {
-			known = append(known, w.without(at)...)
-		}
-		return nil
-	})
-	if len(known) > 0 && register(w.uffd.FD, m.start, m.end) != nil {
-		return nil, all, err
-	}
-	return known, changed, err
-}
-
-// less is what ranges have beyond others; both rise.
-func less(ranges, others []span) (rest []span) {
-	for _, s := range ranges {
-		for len(others) > 0 && others[0].end <= s.start {
-			others = others[1:]
-		}
-		for _, o := range others {
-			if o.start >= s.end {
-				break
-			}
-			if s.start < o.start {
-				rest = append(rest, span{s.start, o.start})
-			}
-			s.start = min(s.end, max(s.start, o.end))
-		}
-		if s.start < s.end {
-			rest = append(rest, s)
-		}
-	}
-	return rest
-}
-
-// count is how many pages ranges have.
-func count(ranges []span) (n uint64) {
-	for _, s := range ranges {
-		n += (s.end - s.start) / image.PageSize
-	}
-	return n
-}
-
-// without is a range less the pages that are owed.
-func (w *watch) without(r region) (rest []span) {
-	start := r.start
-	for a := start; len(w.owed) > 0 && a < r.end; a += image.PageSize {
-		if w.owed[a] {
-			rest = append(rest, span{start, a})
-			start = a + image.PageSize
-		}
-	}
-	return append(rest, span{start, r.end})
 }

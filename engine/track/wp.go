@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"drover/engine"
@@ -147,31 +149,45 @@ func (w *wpTracker) refuse(pid int, why error) {
 func (w *wpTracker) Changed(ctx context.Context) (*Changes, error) {
 	begin := time.Now()
 	c := &Changes{same: map[uint64][]span{}, stats: RoundStats{Tracker: w.Name()}}
-	for _, pid := range proc.OfTree(w.tree) {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		c.stats.Processes++
-		one := w.watched[pid]
-		if one == nil {
-			if err := w.clear(pid); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		known, changed, err := one.clean()
-		switch {
-		case err == nil:
-			c.add(one.space.ID, known, changed)
-		case !errors.Is(err, errOtherMemory) && !gone(err):
-			w.log.Warn("pages of a process that did not change cannot be told: all of them count as changed", "pid", pid, "error", err)
+	pids := proc.OfTree(w.tree)
+	clean := make([][]span, len(pids))
+	var looks errgroup.Group
+	looks.SetLimit(runtime.GOMAXPROCS(0)) // the tree stands still: no core has anything better to do
+	for i, pid := range pids {
+		looks.Go(func() (err error) {
+			clean[i], err = w.clean(ctx, pid)
+			return err
+		})
+	}
+	if err := looks.Wait(); err != nil {
+		return nil, err
+	}
+	for i, pid := range pids {
+		if one := w.watched[pid]; one != nil {
+			c.add(one.space.ID, clean[i], one.process.pages())
 		}
 	}
-	if c.stats.Processes == 0 {
+	if c.stats.Processes = len(pids); len(pids) == 0 {
 		return nil, errs.New(errs.Failed, "track pid %d: %w", w.tree.Pid, engine.ErrGone)
 	}
 	c.stats.Took = time.Since(begin)
 	return c, nil
+}
+
+// clean is what one process still has as the rounds have handed it over; nothing, if that cannot be told.
+func (w *wpTracker) clean(ctx context.Context, pid int) ([]span, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	one := w.watched[pid]
+	if one == nil {
+		return nil, w.clear(pid)
+	}
+	same, err := one.clean()
+	if err != nil && !errors.Is(err, errOtherMemory) && !gone(err) {
+		w.log.Warn("pages of a process that did not change cannot be told: all of them count as changed", "pid", pid, "error", err)
+	}
+	return same, nil
 }
 
 // clear makes sure that a process that came since the last round has inherited no descriptor of ours, with which it could not be
