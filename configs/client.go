@@ -20,11 +20,12 @@ type Client struct {
 
 // Migrate is what `drover migrate` and `drover drain` ask for where no flag says otherwise.
 type Migrate struct {
+	Policy      string        `yaml:"policy" help:"gentle, fast or must-move: what is done where neither a flag nor a key below says otherwise"`
 	Downtime    time.Duration `yaml:"downtime" help:"cut over once the predicted blackout is within it"`
-	MaxRounds   int           `yaml:"max_rounds" help:"rounds of copying while the tree runs, at most"`
+	MaxRounds   int           `yaml:"max_rounds" help:"rounds of copying while the tree runs, at most; 0: what the policy says"`
 	Probation   time.Duration `yaml:"probation" help:"how long the source is held after the release, so that it can take the tree back"`
 	Deadline    time.Duration `yaml:"deadline" help:"for a whole migration, up to the verdict"`
-	Bandwidth   Size          `yaml:"bandwidth" help:"bytes a second on the wire; 0: no limit"`
+	Bandwidth   Size          `yaml:"bandwidth" help:"bytes a second on the wire; 0: what the policy says"`
 	Compression string        `yaml:"compression" help:"none, s2 or zstd; empty: chosen by what the link and the processors can do"`
 	Tracker     string        `yaml:"tracker" help:"wp, softdirty or hash; empty: the best that the source's kernel offers"`
 }
@@ -34,8 +35,8 @@ func DefaultClient() Client {
 	return Client{
 		Coordinators: []string{},
 		Migrate: Migrate{
+			Policy:    "fast",
 			Downtime:  300 * time.Millisecond,
-			MaxRounds: 8,
 			Probation: 2 * time.Second,
 			Deadline:  30 * time.Minute,
 		},
@@ -61,12 +62,13 @@ func (c Client) Validate() error {
 			p.add(key, "%s is not more than 0 and at most 24h", d)
 		}
 	}
-	if r := c.Migrate.MaxRounds; r < 1 || r > 64 {
+	if r := c.Migrate.MaxRounds; r < 0 || r > 64 {
 		p.add("migrate.max_rounds", "%d is not between 1 and 64", r)
 	}
 	if c.Migrate.Bandwidth < 0 {
 		p.add("migrate.bandwidth", "%d is negative", int64(c.Migrate.Bandwidth))
 	}
+	p.oneOf("migrate.policy", c.Migrate.Policy, "gentle", "fast", "must-move")
 	p.oneOf("migrate.compression", c.Migrate.Compression, "", "none", "s2", "zstd")
 	p.oneOf("migrate.tracker", c.Migrate.Tracker, "", "wp", "softdirty", "hash")
 	return p.err()

@@ -25,7 +25,7 @@ func (c *Coordinator) Migrate(ctx context.Context, req api.MigrateRequest) (api.
 	if err != nil {
 		return api.Migration{}, err
 	}
-	if err := validOptions(req.Options); err != nil {
+	if err := req.Options.Check(); err != nil {
 		return api.Migration{}, err
 	}
 	w, err := c.movable(req.Workload, req.To)
@@ -182,6 +182,7 @@ func (e examination) notable() (out []workerapi.Finding) {
 }
 
 func (c *Coordinator) admit(ctx context.Context, l *lead, w record.Workload, req api.MigrateRequest, seen examination) (api.Migration, error) {
+	req.Options = req.Options.Resolved()
 	id := newMigrationID(w.Name)
 	deadline := req.Options.Deadline
 	if deadline == 0 {

@@ -206,6 +206,27 @@ func TestTheDeadlineAborts(t *testing.T) {
 	})
 }
 
+// The hosts answer, but nothing comes over: the link between them died in the freeze.
+func TestACutOverThatHangsIsGivenUpThroughTheLog(t *testing.T) {
+	for asked, want := range map[time.Duration]time.Duration{0: 30 * time.Second, 3 * time.Second: 3 * time.Second} {
+		inBubble(t, 3, func(t *testing.T, c *cluster) {
+			c.addHost("alpha")
+			c.addHost("beta").restoreFor = time.Hour
+			c.run("redis", "alpha")
+			id := c.migrate("redis", "beta", workerapi.MoveOptions{FreezeDeadline: asked}).ID
+			c.reaches(id, migration.Frozen)
+			began := time.Now()
+			m := c.finish(id)
+			if m.Verdict != migration.Abort || !strings.Contains(m.Reason, "took longer than "+want.String()) || time.Since(began) > want+5*time.Second {
+				t.Errorf("asked for %s: after %s: %s (%s): %s", asked, time.Since(began), m.Phase, m.Verdict, m.Reason)
+			}
+			if on := c.world.runsOn("redis"); on != "alpha" {
+				t.Errorf("redis runs on %q", on)
+			}
+		})
+	}
+}
+
 func TestAFrozenTreeDoesNotWaitLongForASilentTarget(t *testing.T) {
 	inBubble(t, 1, func(t *testing.T, c *cluster) {
 		c.addHost("alpha")

@@ -104,7 +104,7 @@ func (c *Coordinator) Drain(ctx context.Context, req api.DrainRequest) (api.Drai
 	if _, err := c.hostRecord(req.Host); err != nil {
 		return api.DrainReport{}, err
 	}
-	if err := validOptions(req.Options); err != nil {
+	if err := req.Options.Check(); err != nil {
 		return api.DrainReport{}, err
 	}
 	report := plan.DrainReport(req, c.planState(l, "", nil))

@@ -30,7 +30,7 @@ The file is YAML. Unknown keys, values of the wrong type and impossible ones are
     cron: "0 3 * * 6"         # or: begins again at each tick, UTC
     deadline: 30m             # nothing new begins after it
 
-A move's options: downtime, strict, max_rounds, tracker, compression, bandwidth, probation, deadline, final_state, source_final_state.
+A move's options: policy, downtime, strict, patience, throttle, max_rounds, tracker, compression, bandwidth, probation, deadline, freeze_deadline, final_state, source_final_state.
 
 ctrl-C stops watching; the plan goes on.`,
 	example: `drover apply friday.yaml

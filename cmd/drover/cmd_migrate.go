@@ -19,7 +19,13 @@ Progress is shown until the end: phase, round, pages, bytes on the wire and thei
 
 ctrl-C asks whether to abort (without a terminal it aborts): the move is rolled back and the outcome waited for. A second ctrl-C leaves it to the cluster, which does not need this command, and says how to watch it.
 
-Without --strict the tree is frozen after --max-rounds even if the blackout will be longer than --downtime.
+--policy says what matters most. It only stands for other options, which win where they are given:
+
+    gentle     the tree must not notice: 32 MB/s, rests between rounds, waits up to 30s for a quiet moment, never goes over --downtime but gives up
+    fast       rounds as fast as the link takes them, then the freeze, over --downtime if they cannot make it less
+    must-move  16 rounds, waits 5s, then takes 20, 40, 60, 80 % of its time from the tree, and goes over --downtime if even that does not help
+
+What is taken from the tree is given back before it is frozen, or when the move is given up.
 
 Defaults come from the client's configuration, section migrate.`,
 	example: `drover migrate web --to beta

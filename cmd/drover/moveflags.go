@@ -19,6 +19,9 @@ type moveFlags struct {
 	final       finalState
 	sourceFinal finalState
 	strict      bool
+	patience    time.Duration
+	throttle    int
+	freeze      time.Duration
 	migrate     configs.Migrate
 }
 
@@ -27,11 +30,15 @@ func (m *moveFlags) common(flags *pflag.FlagSet) {
 	m.flags = flags
 	d := configs.DefaultClient().Migrate
 	flags.DurationVar(&m.migrate.Downtime, "downtime", d.Downtime, "freeze the tree once the predicted blackout is within it")
-	flags.BoolVar(&m.strict, "strict", false, "fail instead of freezing it when --downtime cannot be met")
-	flags.IntVar(&m.migrate.MaxRounds, "max-rounds", d.MaxRounds, "rounds of copying while the tree runs, 1 to 64")
+	flags.StringVar(&m.migrate.Policy, "policy", d.Policy, "gentle, fast or must-move: the defaults of what follows; see below")
+	flags.BoolVar(&m.strict, "strict", false, "fail instead of freezing it when --downtime cannot be met; else by policy")
+	flags.DurationVar(&m.patience, "patience", 0, "how long to wait for a quiet moment when --downtime cannot be met; else by policy")
+	flags.IntVar(&m.throttle, "throttle", 0, "percent of its time, up to 80, that may be taken from a tree that writes too much; else by policy")
+	flags.IntVar(&m.migrate.MaxRounds, "max-rounds", d.MaxRounds, "rounds of copying while the tree runs, 1 to 64; else by policy")
+	flags.DurationVar(&m.freeze, "freeze-deadline", 0, "from the freeze to the verdict; then it is rolled back; else by the blackout that is expected, at least 30s")
 	flags.StringVar(&m.migrate.Tracker, "tracker", d.Tracker, "how changed pages are found: wp, softdirty or hash; else the best there is")
 	flags.StringVar(&m.migrate.Compression, "compression", d.Compression, "none, s2 or zstd; else by link and processors")
-	flags.Var(&m.migrate.Bandwidth, "bandwidth", "bytes a second on the wire while the tree runs, as 100MB; the cut-over is not limited; 0 is no limit")
+	flags.Var(&m.migrate.Bandwidth, "bandwidth", "bytes a second on the wire while the tree runs, as 100MB; the cut-over is not limited; 0 is no limit; else by policy")
 	flags.DurationVar(&m.migrate.Probation, "probation", d.Probation, "how long the source is held after the release")
 }
 
@@ -55,7 +62,13 @@ func (m *moveFlags) check() error {
 	if c.Migrate.Deadline == 0 {
 		c.Migrate.Deadline = configs.DefaultClient().Migrate.Deadline
 	}
-	return flagError(c.Validate())
+	if err := flagError(c.Validate()); err != nil {
+		return err
+	}
+	if m.flags.Changed("max-rounds") && m.migrate.MaxRounds == 0 {
+		return errs.New(errs.Invalid, "--max-rounds: 0 is not between 1 and 64")
+	}
+	return m.options(m.migrate).Check()
 }
 
 // flagError says what is wrong by the flags' names instead of the configuration's keys.
@@ -74,16 +87,20 @@ func flagError(err error) error {
 // options are what to ask for: flags that were given, else the configuration.
 func (m *moveFlags) options(cfg configs.Migrate) workerapi.MoveOptions {
 	o := workerapi.MoveOptions{
-		FinalState: migration.FinalState(m.final), SourceFinalState: migration.FinalState(m.sourceFinal), DowntimeStrict: m.strict,
-		Downtime: cfg.Downtime, MaxRounds: cfg.MaxRounds, Tracker: cfg.Tracker, Compression: cfg.Compression,
+		Policy: migration.Policy(cfg.Policy), FinalState: migration.FinalState(m.final), SourceFinalState: migration.FinalState(m.sourceFinal),
+		FreezeDeadline: m.freeze, Downtime: cfg.Downtime, MaxRounds: cfg.MaxRounds, Tracker: cfg.Tracker, Compression: cfg.Compression,
 		Bandwidth: int64(cfg.Bandwidth), Probation: cfg.Probation, Deadline: cfg.Deadline,
 	}
 	for name, take := range map[string]func(){
+		"policy":      func() { o.Policy = migration.Policy(m.migrate.Policy) },
+		"strict":      func() { o.DowntimeStrict = &m.strict },
+		"patience":    func() { o.Patience = &m.patience },
+		"throttle":    func() { o.Throttle = &m.throttle },
 		"downtime":    func() { o.Downtime = m.migrate.Downtime },
 		"max-rounds":  func() { o.MaxRounds = m.migrate.MaxRounds },
 		"tracker":     func() { o.Tracker = m.migrate.Tracker },
 		"compression": func() { o.Compression = m.migrate.Compression },
-		"bandwidth":   func() { o.Bandwidth = int64(m.migrate.Bandwidth) },
+		"bandwidth":   func() { o.Bandwidth = limitOf(m.migrate.Bandwidth) },
 		"probation":   func() { o.Probation = m.migrate.Probation },
 	} {
 		if m.flags.Changed(name) {
@@ -94,6 +111,14 @@ func (m *moveFlags) options(cfg configs.Migrate) workerapi.MoveOptions {
 		o.Deadline = m.migrate.Deadline
 	}
 	return o
+}
+
+// limitOf is a bandwidth that was asked for: none is not the same as none asked for.
+func limitOf(s configs.Size) int64 {
+	if s == 0 {
+		return workerapi.Unlimited
+	}
+	return int64(s)
 }
 
 // within is a duration flag's check.

@@ -42,16 +42,20 @@ type planMove struct {
 }
 
 type planOptions struct {
+	Policy           migration.Policy     `yaml:"policy"`
 	FinalState       migration.FinalState `yaml:"final_state"`
 	SourceFinalState migration.FinalState `yaml:"source_final_state"`
 	MaxRounds        int                  `yaml:"max_rounds"`
 	Downtime         time.Duration        `yaml:"downtime"`
-	Strict           bool                 `yaml:"strict"`
+	Strict           *bool                `yaml:"strict"`
+	Patience         *time.Duration       `yaml:"patience"`
+	Throttle         *int                 `yaml:"throttle"`
 	Tracker          string               `yaml:"tracker"`
 	Compression      string               `yaml:"compression"`
-	Bandwidth        planSize             `yaml:"bandwidth"`
+	Bandwidth        *planSize            `yaml:"bandwidth"`
 	Probation        time.Duration        `yaml:"probation"`
 	Deadline         time.Duration        `yaml:"deadline"`
+	FreezeDeadline   time.Duration        `yaml:"freeze_deadline"`
 }
 
 // planSize reads sizes as the configuration does.
@@ -140,13 +144,8 @@ func (p planFile) spec(file string) (api.PlanSpec, error) {
 		if m.Workload == "" || m.To == "" {
 			return s, errs.New(errs.Invalid, "plan %s: move %d does not say both workload and to", file, i+1)
 		}
-		for _, state := range []struct {
-			asked migration.FinalState
-			of    migration.Operation
-		}{{m.Options.FinalState, migration.OpRestore}, {m.Options.SourceFinalState, migration.OpMigrationDump}} {
-			if _, err := state.asked.Resolve(state.of); err != nil {
-				return s, errs.New(errs.Invalid, "plan %s: move %d, %s: %w", file, i+1, m.Workload, err)
-			}
+		if err := m.Options.options().Check(); err != nil {
+			return s, errs.New(errs.Invalid, "plan %s: move %d, %s: %w", file, i+1, m.Workload, err).WithNext("%s", errs.NextOf(err))
 		}
 		s.Migrations = append(s.Migrations, api.PlanItem{Workload: m.Workload, To: m.To, Options: m.Options.options()})
 	}
@@ -154,9 +153,13 @@ func (p planFile) spec(file string) (api.PlanSpec, error) {
 }
 
 func (o planOptions) options() workerapi.MoveOptions {
-	return workerapi.MoveOptions{
-		FinalState: o.FinalState, SourceFinalState: o.SourceFinalState, MaxRounds: o.MaxRounds, Downtime: o.Downtime,
-		DowntimeStrict: o.Strict, Tracker: o.Tracker, Compression: o.Compression, Bandwidth: int64(o.Bandwidth),
-		Probation: o.Probation, Deadline: o.Deadline,
+	out := workerapi.MoveOptions{
+		Policy: o.Policy, FinalState: o.FinalState, SourceFinalState: o.SourceFinalState, MaxRounds: o.MaxRounds, Downtime: o.Downtime,
+		DowntimeStrict: o.Strict, Patience: o.Patience, Throttle: o.Throttle, Tracker: o.Tracker, Compression: o.Compression,
+		Probation: o.Probation, Deadline: o.Deadline, FreezeDeadline: o.FreezeDeadline,
 	}
+	if o.Bandwidth != nil {
+		out.Bandwidth = limitOf(configs.Size(*o.Bandwidth))
+	}
+	return out
 }

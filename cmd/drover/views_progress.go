@@ -32,6 +32,7 @@ func (v migrationProgress) details() (parts []string) {
 	say(p.PagesTotal > 0, "%s pages left of %s", count(p.PagesLeft), count(p.PagesTotal))
 	say(p.WireBytes > 0, "%s sent", bytesOf(p.WireBytes))
 	say(p.Rate > 0, "%s", rateOf(p.Rate))
+	say(p.Throttle > 0, "slowed down by %d%%", p.Throttle)
 	say(p.BlackoutGuess > 0 && v.Blackout == 0, "blackout ~%s", span(p.BlackoutGuess))
 	say(p.TimeLeft > 0, "~%s left", span(p.TimeLeft))
 	say(v.Blackout > 0, "blackout %s", span(v.Blackout))
@@ -47,6 +48,9 @@ func (v migrationProgress) block() []string {
 		if p.Tracker != "" {
 			rounds += fmt.Sprintf(", tracker %s, compression %s", p.Tracker, orDash(p.Compression))
 		}
+	}
+	if p.Throttle > 0 {
+		rounds += fmt.Sprintf("; slowed down by %d%%", p.Throttle)
 	}
 	guess := "unknown yet"
 	if p.BlackoutGuess > 0 {

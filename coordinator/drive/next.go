@@ -37,7 +37,9 @@ const (
 	patienceCopying = 30 * time.Second // the copy needs no coordinator: a worker may come back
 	patienceFrozen  = 5 * time.Second  // the tree stands still
 	quiet           = 2 * time.Second  // a host that has said nothing for so long is asked
-	freezeLimit     = 2 * time.Minute  // engines end a hung dump or restore after 60 s
+	// A cut-over that takes ten times as long as expected, and this long, does not end by itself any more: the link died, say, while
+	// the tree was frozen. Nothing is wrong with the tree, so it goes on where it is.
+	leastFreezeLimit = 30 * time.Second
 	// DefaultProbation is MoveOptions.Probation's default.
 	DefaultProbation = 2 * time.Second
 	// DefaultDeadline is MoveOptions.Deadline's default.
@@ -87,7 +89,7 @@ func (v *View) forward() []Action {
 	source := rank[v.Source.step()]
 	if m.Phase == migration.Copying {
 		if source == rank[workerapi.StepReady] {
-			return []Action{v.step(record.Step{Events: []migration.Event{migration.EvFreeze}, Note: "freeze granted", Predicted: v.Source.Session.Progress.BlackoutGuess})}
+			return []Action{v.step(record.Step{Events: []migration.Event{migration.EvFreeze}, Note: v.grantNote(), Predicted: v.Source.Session.Progress.BlackoutGuess})}
 		}
 		return nil
 	}
@@ -101,6 +103,14 @@ func (v *View) forward() []Action {
 		return nil
 	}
 	return []Action{v.step(record.Step{Events: toCommit[m.Phase], Note: v.digestNote()})}
+}
+
+// grantNote says that the freeze was granted and, if the blackout will be longer than asked for, why it was asked for.
+func (v *View) grantNote() string {
+	if note := v.Source.Session.Progress.Note; note != "" {
+		return "freeze granted, " + note
+	}
+	return "freeze granted"
 }
 
 // toCommit is the way from each phase of the cut-over to COMMIT. What the hosts reached together is recorded together: one entry

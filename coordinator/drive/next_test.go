@@ -70,9 +70,15 @@ func exited(s *workerapi.SessionState)   { s.Alive = false }
 func failedAs(s *workerapi.SessionState) { s.Error, s.Next = "no memory", "buy some" }
 func after(d time.Duration) func(*View)  { return func(v *View) { v.Now = t0.Add(d) } }
 func probationOver(v *View)              { v.Migration.ProbationOver = true }
-func cutOver(v *View)                    { v.Source.CutOver = true }
-func targetRebooted(v *View)             { v.Target.Rebooted = true }
-func sourceRemoved(v *View)              { v.Source.Removed = true }
+func predicted(d time.Duration) func(*View) {
+	return func(v *View) { v.Migration.Predicted = d }
+}
+func freezeDeadline(d time.Duration) func(*View) {
+	return func(v *View) { v.Migration.Options.FreezeDeadline = d }
+}
+func cutOver(v *View)        { v.Source.CutOver = true }
+func targetRebooted(v *View) { v.Target.Rebooted = true }
+func sourceRemoved(v *View)  { v.Source.Removed = true }
 func lost(d time.Duration) func(s *Side) {
 	return func(s *Side) { s.fail(errs.New(errs.Unavailable, "gone"), t0.Add(d)) }
 }
@@ -143,7 +149,13 @@ func TestNext(t *testing.T) {
 			"record abort (the image on b is not the one that a sent: digest x, not y)"},
 
 		{"the deadline", view(migration.Copying, after(time.Hour), source(open), target(open)), "record abort (the deadline passed while it was COPYING)"},
-		{"a cut-over that hangs", view(migration.Frozen, after(freezeLimit), source(frozen), target(open)), "record abort (the cut-over took longer than 2m0s)"},
+		{"a cut-over that hangs", view(migration.Frozen, after(30*time.Second), source(frozen), target(open)), "record abort (the cut-over took longer than 30s)"},
+		{"one that was expected to take long has more time", view(migration.Frozen, after(30*time.Second), source(frozen), target(open), predicted(4*time.Second)), ""},
+		{"but not for ever", view(migration.Frozen, after(40*time.Second), source(frozen), target(open), predicted(4*time.Second)), "record abort (the cut-over took longer than 40s)"},
+		{"a freeze deadline that was asked for", view(migration.Frozen, after(2*time.Second), source(frozen), target(open), freezeDeadline(2*time.Second)), "record abort (the cut-over took longer than 2s)"},
+		{"it does not undo what is complete", view(migration.Frozen, after(time.Minute), source(frozen), target(held)), "record staged held commit"},
+		{"a late leader asks first", view(migration.Frozen, after(31*time.Second)), "look source; look target"},
+		{"and is answered by nobody", view(migration.Frozen, after(35*time.Second)), "record abort (the cut-over took longer than 30s)"},
 		{"the source fails", view(migration.Copying, source(failed, failedAs), target(open)), "record abort (a: no memory)"},
 		{"the target fails while held", view(migration.Held, source(frozen), target(failed, failedAs)), "record abort (b: no memory)"},
 		{"the target will not open", view(migration.Admitted, targetIs(refused)), "record abort (no room)"},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"drover/coordinator/record"
 	"drover/internal/errs"
 	"drover/internal/migration"
 	workerapi "drover/worker/api"
@@ -15,8 +16,8 @@ func (v *View) hopeless() (reason, mend string) {
 	if !v.Now.Before(m.Deadline) {
 		return fmt.Sprintf("the deadline passed while it was %s", m.Phase), "give it more time with --deadline, or less to move"
 	}
-	if frozen := m.Entered(migration.Frozen); !frozen.IsZero() && v.Now.Sub(frozen) >= freezeLimit {
-		return fmt.Sprintf("the cut-over took longer than %s", freezeLimit), ""
+	if at := v.freezeEnds(); !at.IsZero() && !v.Now.Before(at) {
+		return fmt.Sprintf("the cut-over took longer than %s", freezeLimit(m)), "see that the hosts reach each other, or allow more with --freeze-deadline"
 	}
 	for _, s := range []Side{v.Source, v.Target} {
 		switch {
@@ -43,6 +44,27 @@ func (v *View) hopeless() (reason, mend string) {
 	return "", ""
 }
 
+// freezeLimit is how long after the freeze a verdict must be there, else it is ABORT.
+func freezeLimit(m record.Migration) time.Duration {
+	if asked := m.Options.FreezeDeadline; asked > 0 {
+		return asked
+	}
+	return max(leastFreezeLimit, 10*m.Predicted)
+}
+
+// freezeEnds is when a cut-over has taken too long, zero if it cannot have. All is done that may take long once the target is held; and
+// a leader that comes late asks how things stand before it gives up what may be complete.
+func (v *View) freezeEnds() time.Time {
+	frozen := v.Migration.Entered(migration.Frozen)
+	switch {
+	case frozen.IsZero() || v.Target.step() == workerapi.StepHeld:
+		return time.Time{}
+	case !v.Source.Known || !v.Target.Known:
+		return frozen.Add(freezeLimit(v.Migration) + patienceFrozen)
+	}
+	return frozen.Add(freezeLimit(v.Migration))
+}
+
 // wakeForPatience makes sure that hopeless is asked again when it can next change by time alone.
 func (v *View) wakeForPatience() []Action {
 	m := v.Migration
@@ -52,8 +74,8 @@ func (v *View) wakeForPatience() []Action {
 			at = t
 		}
 	}
-	if frozen := m.Entered(migration.Frozen); !frozen.IsZero() {
-		earlier(frozen.Add(freezeLimit))
+	if end := v.freezeEnds(); !end.IsZero() {
+		earlier(end)
 	}
 	for _, s := range []Side{v.Source, v.Target} {
 		if !s.Lost.IsZero() {

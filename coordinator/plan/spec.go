@@ -10,7 +10,6 @@ import (
 
 	"drover/coordinator/api"
 	"drover/internal/errs"
-	"drover/internal/migration"
 	"drover/internal/workload"
 )
 
@@ -97,10 +96,7 @@ func Validate(s api.PlanSpec) error {
 		if m.To != "" && m.To != Anywhere && workload.ValidName("host", m.To) != nil {
 			bad("migrations[%d]: to must be a host or %q, not %q", i, Anywhere, m.To)
 		}
-		if _, err := m.Options.FinalState.Resolve(migration.OpRestore); err != nil {
-			bad("migrations[%d]: %w", i, err)
-		}
-		if _, err := m.Options.SourceFinalState.Resolve(migration.OpMigrationDump); err != nil {
+		if err := m.Options.Check(); err != nil {
 			bad("migrations[%d]: %w", i, err)
 		}
 	}

@@ -93,3 +93,12 @@ func (id ID) Valid() error {
 }
 
 func (e Epoch) String() string { return fmt.Sprintf("e%d", uint64(e)) }
+
+// Policy is what matters most in a move. It is the defaults of the other choices, and nothing else.
+type Policy string
+
+const (
+	Gentle   Policy = "gentle"    // the tree must not notice: little load, never over the budget, else not at all
+	Fast     Policy = "fast"      // the default
+	MustMove Policy = "must-move" // it has to leave: slowed down if it must be, over the budget if nothing else helps
+)

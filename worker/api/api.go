@@ -119,23 +119,6 @@ type Peer struct {
 	Address string `json:"address"`
 }
 
-// DefaultDowntime is MoveOptions.Downtime for who asks for none.
-const DefaultDowntime = 300 * time.Millisecond
-
-// MoveOptions are what the user may choose for a migration. Zero values ask for the default.
-type MoveOptions struct {
-	FinalState       migration.FinalState `json:"final_state,omitempty"`        // target: running (default) or stopped
-	SourceFinalState migration.FinalState `json:"source_final_state,omitempty"` // source: dead (default) or stopped
-	MaxRounds        int                  `json:"max_rounds,omitempty"`         // 1..64, default 8; the final dump is not a round
-	Downtime         time.Duration        `json:"downtime_ns,omitempty"`        // cut over when the predicted blackout is within it; default DefaultDowntime
-	DowntimeStrict   bool                 `json:"downtime_strict,omitempty"`    // fail instead of cutting over when it cannot be met
-	Tracker          string               `json:"tracker,omitempty"`            // "", "wp", "softdirty", "hash"
-	Compression      string               `json:"compression,omitempty"`        // "", "none", "s2", "zstd"
-	Bandwidth        int64                `json:"bandwidth,omitempty"`          // bytes a second on the wire; 0 is no limit
-	Probation        time.Duration        `json:"probation_ns,omitempty"`       // default 2 s
-	Deadline         time.Duration        `json:"deadline_ns,omitempty"`        // for the whole migration up to the verdict; default 30 min
-}
-
 // Step is how far a session has come.
 type Step string
 
@@ -182,11 +165,14 @@ type Progress struct {
 	PagesSent     uint64        `json:"pages_sent"` // over all rounds
 	PagesLeft     uint64        `json:"pages_left"` // of this round, an estimate
 	WireBytes     uint64        `json:"wire_bytes"`
-	Rate          float64       `json:"rate"`           // bytes a second on the wire, of late
-	DirtyRate     float64       `json:"dirty_rate"`     // pages a second
-	BlackoutGuess time.Duration `json:"blackout_guess"` // if it cut over now
-	TimeLeft      time.Duration `json:"time_left"`
-	Rounds        []Round       `json:"rounds,omitempty"`
+	Rate          float64       `json:"rate"`               // bytes a second on the wire, of late
+	DirtyRate     float64       `json:"dirty_rate"`         // pages a second
+	BlackoutGuess time.Duration `json:"blackout_guess"`     // if it cut over now
+	Throttle      int           `json:"throttle,omitempty"` // percent of its time that is taken from the tree now
+	// Note is why it cuts over although the blackout will be longer than asked for, for people; "" if it will not be.
+	Note     string        `json:"note,omitempty"`
+	TimeLeft time.Duration `json:"time_left"`
+	Rounds   []Round       `json:"rounds,omitempty"`
 }
 
 // Round is the report of one finished round; Final marks the pass in the freeze.

@@ -138,7 +138,7 @@ func TestCutOverWaitsForTheSourceToBeReady(t *testing.T) {
 
 func TestAStrictDowntimeIsNotExceeded(t *testing.T) {
 	p := newPair(t)
-	p.opts = workerapi.MoveOptions{Downtime: time.Millisecond, DowntimeStrict: true, MaxRounds: 2}
+	p.opts = workerapi.MoveOptions{Downtime: time.Millisecond, DowntimeStrict: new(true), MaxRounds: 2}
 	p.open()
 	st := p.await(p.source, workerapi.StepFailed)
 	if st.Kind != errs.Refused.String() || st.Next == "" {

@@ -11,12 +11,13 @@ import (
 
 // The steps a session writes into the journal. They stay what they are: an older worker's journal is read by a newer one.
 const (
-	stepOpen    = "open"    // will: workerapi.OpenRequest without its inventory
-	stepFreeze  = "freeze"  // source; did: frozen
-	stepThaw    = "thaw"    // source; did: the dump did not reach its hold, the tree runs
-	stepHold    = "hold"    // target; did: held
-	stepVerdict = "verdict" // both: ruling
-	stepConfirm = "confirm"
+	stepOpen     = "open"     // will: workerapi.OpenRequest without its inventory
+	stepThrottle = "throttle" // source; will: throttled
+	stepFreeze   = "freeze"   // source; did: frozen
+	stepThaw     = "thaw"     // source; did: the dump did not reach its hold, the tree runs
+	stepHold     = "hold"     // target; did: held
+	stepVerdict  = "verdict"  // both: ruling
+	stepConfirm  = "confirm"
 )
 
 // ruling is a verdict with the epoch it came with.
@@ -29,6 +30,7 @@ type ruling struct {
 type past struct {
 	req       workerapi.OpenRequest
 	freezing  bool // a source's dump had begun and was not known to have failed
+	throttled *throttled
 	frozen    *frozen
 	held      *held
 	ruling    ruling
@@ -75,6 +77,11 @@ func (p *past) add(r journal.Record) error {
 		*p = past{} // an opening that failed may be followed by another one
 		return json.Unmarshal(r.Data, &p.req)
 	case r.Step == stepOpen:
+	case r.Step == stepThrottle && !r.Done:
+		p.throttled = &throttled{}
+		return json.Unmarshal(r.Data, p.throttled)
+	case r.Step == stepThrottle:
+		p.throttled = nil
 	case r.Step == stepFreeze && !r.Done:
 		p.freezing = true
 	case r.Step == stepFreeze:

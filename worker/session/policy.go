@@ -3,45 +3,21 @@ package session
 import (
 	"time"
 
-	"drover/internal/errs"
 	"drover/internal/migration"
 	workerapi "drover/worker/api"
 )
 
-// costs are what a cut-over takes besides sending what is dirty: fixed for freezing, the state that is not memory, the verdict and
-// the release; page for each page of the tree, clean or dirty.
-type costs struct{ fixed, page time.Duration }
-
-// perGiB turns a time for a GiB into one for a page.
-func perGiB(d time.Duration) time.Duration { return d / (1 << 18) }
-
-// What was measured with CRIU 4.2 (make bench, two cores that carry both hosts and the load), for each of the ways that memory
-// goes. A loaded host takes longer.
-var (
-	// CRIU looks at every page, the unchanged ones are named, and the target puts all in place.
-	watched = costs{110 * time.Millisecond, perGiB((60 + 40 + 300) * time.Millisecond)}
-	// All pages are read and compared by digest besides.
-	compared = costs{watched.fixed, watched.page + perGiB(450*time.Millisecond)}
-	// CRIU hands all pages over, which are compared, and rebuilds the tree from images.
-	imaged = costs{watched.fixed, perGiB((400 + 230 + 450) * time.Millisecond)}
-)
+// lightRound is the least rest between rounds that only wait: often enough that the copy does not age, seldom enough that an
+// idle wait costs little, and long enough that what is found in it says how fast the tree writes.
+const lightRound = 250 * time.Millisecond
 
 const (
-	// pageOnWire is what a page costs on the wire while nothing has been measured.
-	pageOnWire = 4096 + 64
-	// rateUnknown is assumed until something has been sent, in bytes a second: a gigabit.
-	rateUnknown = 110e6
-	// granting is how long the tree goes on writing after its last round: the leader is asked, and CRIU started.
-	granting = 40 * time.Millisecond
-	// wireEnough is how much a round must have sent for its rate to say something about the link, in bytes.
-	wireEnough = 1 << 20
-)
-
-// Defaults of workerapi.MoveOptions.
-const (
-	defaultRounds   = 8
-	mostRounds      = 64
-	defaultDowntime = workerapi.DefaultDowntime
+	mostRounds   = 64 // laps that are kept: light rounds go on for as long as the wait
+	throttleStep = 20 // percent
+	// longestRest bounds the rest of a gentle source, whose first round may take minutes.
+	longestRest = 5 * time.Second
+	// moreTries is how many rounds a source goes on, when it has to go over its budget, to find one as good as the best it has seen.
+	moreTries = 4
 )
 
 // limits are what the user allows a source.
@@ -49,94 +25,93 @@ type limits struct {
 	rounds   int
 	downtime time.Duration
 	strict   bool
+	patience time.Duration
+	throttle int
+	gentle   bool // rests between rounds for as long as they take
 }
 
-func limitsOf(o workerapi.MoveOptions) (limits, error) {
-	l := limits{rounds: o.MaxRounds, downtime: o.Downtime, strict: o.DowntimeStrict}
-	if l.rounds == 0 {
-		l.rounds = defaultRounds
+// limitsOf are those of options that have been checked.
+func limitsOf(o workerapi.MoveOptions) limits {
+	o = o.Resolved()
+	return limits{
+		rounds: o.MaxRounds, downtime: o.Downtime, strict: *o.DowntimeStrict, patience: *o.Patience, throttle: *o.Throttle,
+		gentle: o.Policy == migration.Gentle,
 	}
-	if l.downtime == 0 {
-		l.downtime = defaultDowntime
-	}
-	switch {
-	case l.rounds < 1 || l.rounds > mostRounds:
-		return l, errs.New(errs.Invalid, "%d rounds are not possible", o.MaxRounds).WithNext("choose 1 to %d", mostRounds)
-	case l.downtime < 0:
-		return l, errs.New(errs.Invalid, "a downtime of %s is not possible", o.Downtime)
-	}
-	return l, nil
-}
-
-// lap is a finished round, and how long before its look at the tree the look of the round before it began: what it found was
-// written in that time.
-type lap struct {
-	workerapi.Round
-	since time.Duration
-}
-
-// outlook is what the rounds so far say about cutting over now.
-type outlook struct {
-	blackout  time.Duration
-	dirtyRate float64 // pages a second
-	rate      float64 // bytes a second on the wire
-}
-
-// look predicts the blackout of a cut-over after these rounds of a tree with so many pages. After a first round nothing is
-// known of what the tree writes: all of it is taken to be dirty.
-func look(laps []lap, pages uint64, c costs) outlook {
-	o := outlook{rate: rateUnknown}
-	bytesPerPage, sent, wire := float64(pageOnWire), uint64(0), uint64(0)
-	for _, r := range laps {
-		sent, wire = sent+r.PagesSent, wire+r.WireBytes
-		if r.WireBytes >= wireEnough && r.Took > 0 {
-			o.rate = float64(r.WireBytes) / r.Took.Seconds()
-		}
-	}
-	if sent > 0 {
-		bytesPerPage = float64(wire) / float64(sent)
-	}
-	dirty := float64(pages)
-	if n := len(laps); n >= 2 {
-		last := laps[n-1]
-		o.dirtyRate = float64(last.Track.Emitted) / max(last.since, time.Millisecond).Seconds()
-		dirty = min(dirty, o.dirtyRate*(last.Took+granting).Seconds())
-		if last.PagesSent > 0 { // most as patches of what the round before has sent
-			bytesPerPage = float64(last.WireBytes) / float64(last.PagesSent)
-		}
-	}
-	sending := time.Duration(dirty * bytesPerPage / o.rate * float64(time.Second))
-	o.blackout = c.fixed + sending + time.Duration(pages)*c.page
-	return o
 }
 
 // choice is what a source does after a round.
 type choice int
 
 const (
-	again  choice = iota // another round will make the blackout shorter
+	again  choice = iota // another round may make the blackout shorter
 	ready                // rounds have done what they can, or enough
 	giveUp               // the user would rather not move than wait longer than this
 )
 
-// next decides after a round. Rounds have done what they can when the last two changed nothing for the better: from the
-// third on, one that found nine tenths of what the one before it found.
-func next(l limits, laps []lap, pages uint64, c costs) choice {
-	n := len(laps)
-	within := look(laps, pages, c).blackout <= l.downtime
-	spent := n >= l.rounds
-	if n >= 3 {
-		spent = spent || laps[n-1].Track.Emitted*10 >= laps[n-2].Track.Emitted*9
+// course is how far deciding has come. It is a value: step makes the next one of it.
+type course struct {
+	settled  bool // rounds have done what they can
+	waited   time.Duration
+	throttle int           // percent of its time that is to be taken from the tree
+	laps     int           // since it was settled, or the throttle was changed
+	best     time.Duration // the shortest blackout that was predicted meanwhile
+	tries    int           // rounds that were not as good as that
+}
+
+// step decides after a round that made this outlook.
+func (c course) step(l limits, laps []lap, o outlook) (course, choice) {
+	last := laps[len(laps)-1]
+	if o.blackout <= l.downtime {
+		return c, ready
 	}
+	if !c.settled {
+		if last.N < l.rounds && !stalled(laps) {
+			return c, again
+		}
+		c = course{settled: true, best: o.blackout}
+	} else {
+		c.waited += last.since
+	}
+	c.laps, c.best = c.laps+1, min(c.best, o.blackout)
 	switch {
-	case within:
-		return ready
-	case !spent:
-		return again
+	case c.waited < l.patience:
+		return c, again
+	case c.throttle > 0 && !c.judged(l, laps):
+		return c, again
+	case c.throttle < l.throttle:
+		c.throttle, c.laps, c.best = min(c.throttle+throttleStep, l.throttle), 0, o.blackout
+		return c, again
 	case l.strict:
-		return giveUp
+		return c, giveUp
+	case o.blackout*10 <= c.best*11 || c.tries >= moreTries:
+		return c, ready
 	}
-	return ready
+	c.tries++
+	return c, again
+}
+
+// judged says whether this much of a throttle has been shown not to be enough. A round that began before it was set says little
+// of it; after that, rounds may help again.
+func (c course) judged(l limits, laps []lap) bool {
+	return c.laps > 1 && (stalled(laps) || c.laps >= l.rounds)
+}
+
+// stalled says whether rounds change nothing for the better any more: from the third on, one found nine tenths of what the one
+// before it found.
+func stalled(laps []lap) bool {
+	n := len(laps)
+	return n >= 3 && laps[n-1].Track.Emitted*10 >= laps[n-2].Track.Emitted*9
+}
+
+// rest is how long to wait before the next round.
+func (c course) rest(l limits, last lap) time.Duration {
+	switch {
+	case l.gentle:
+		return min(max(last.Took, lightRound), longestRest)
+	case c.settled: // more would let a tree that is slowed down write all that its rounds have gained
+		return max(0, lightRound-last.Took)
+	}
+	return 0
 }
 
 // outcomes are the final states a session's operation ends in.

@@ -93,6 +93,11 @@ func resumeSource(ctx context.Context, s *session, lent tree.Lent, p *past) erro
 	if p.frozen != nil {
 		src.frozenAt = p.frozen.At
 	}
+	if p.throttled != nil { // it was not frozen but for pulses, then: it is given back below
+		if err := lent.Unthrottle(p.throttled.Before); err != nil {
+			return err
+		}
+	}
 	switch {
 	case p.ruling.Verdict == migration.Commit:
 		s.reach(workerapi.StepStaged, "taken up after a restart")

@@ -147,7 +147,7 @@ func check(host string, req workerapi.OpenRequest) error {
 	if err := req.Spec.Validate(); err != nil {
 		return err
 	}
-	if _, err := limitsOf(req.Options); err != nil {
+	if err := req.Options.Check(); err != nil {
 		return err
 	}
 	mine := req.Source

@@ -18,10 +18,6 @@ import (
 	"drover/worker/tree"
 )
 
-// lightRound is how long a source that waits for CutOver rests between rounds: often enough that the copy does not age,
-// seldom enough that an idle wait costs little.
-const lightRound = 250 * time.Millisecond
-
 // source is the side that has the tree and gives it up only when a verdict says so.
 type source struct {
 	*session
@@ -31,8 +27,11 @@ type source struct {
 	dir    string // of this migration, in memory
 
 	tracker  track.Tracker
-	laps     []lap // finished rounds, the newest
-	lookedAt time.Time
+	laps     []lap         // finished rounds, the newest
+	lookedAt time.Time     // when the last round began,
+	looked   int           // and what was then taken of the tree's time
+	throttle tree.Throttle // nil unless the user allows it
+	slowed   bool          // the journal says that it may be in force
 	out      *outgoing
 	hold     engine.Hold // from the freeze on; nil while the tree runs
 	whole    bool        // the engine cannot leave this tree's memory out of a dump
@@ -53,8 +52,8 @@ type frozen struct {
 
 func newSource(s *session) *source {
 	src := &source{session: s, mayFreeze: make(chan struct{}), dir: s.host.imagesOf(s.req.Migration)}
-	src.limits, _ = limitsOf(s.req.Options) // both have been checked
-	src.final, _ = outcomes(migration.Source, s.req.Options)
+	src.limits = limitsOf(s.req.Options)
+	src.final, _ = outcomes(migration.Source, s.req.Options) // has been checked
 	return src
 }
 
@@ -101,38 +100,6 @@ func (s *source) work(ctx context.Context) error {
 		return err
 	}
 	return s.stage(ctx)
-}
-
-// copyRounds makes rounds until CutOver comes, which it may once they have done what they can.
-func (s *source) copyRounds(ctx context.Context) error {
-	asked := false
-	for {
-		if err := s.round(ctx); err != nil {
-			return err
-		}
-		p := s.progress()
-		switch next(s.limits, s.laps, p.PagesTotal, s.costs()) {
-		case giveUp:
-			return errs.New(errs.Refused, "after %d rounds a cut-over of %s would take %s, more than the %s allowed",
-				p.Round, s.req.Spec.Name, p.BlackoutGuess.Round(time.Millisecond), s.limits.downtime).
-				WithNext("allow more with --downtime, or move it when it writes less (now %.0f pages a second)", p.DirtyRate)
-		case ready:
-			if !asked {
-				asked = true
-				s.reach(workerapi.StepReady, "")
-			}
-		}
-		if !asked {
-			continue
-		}
-		select {
-		case <-s.mayFreeze:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(lightRound):
-		}
-	}
 }
 
 // allowFreeze is CutOver.

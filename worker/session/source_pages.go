@@ -28,8 +28,8 @@ const progressEvery = 250 * time.Millisecond
 // round makes one round: what changed since the last goes to the target, files included, with the tree running.
 func (s *source) round(ctx context.Context) error {
 	n, begun := s.progress().Round+1, time.Now()
-	said, since := begun, begun.Sub(s.lookedAt)
-	s.lookedAt = begun
+	said, since, throttle := begun, begun.Sub(s.lookedAt), s.looked
+	s.lookedAt, s.looked = begun, s.progress().Throttle
 	before := s.out.Progress()
 	stats, err := s.tracker.Round(ctx, func(sp image.Space, addr uint64, data []byte) error {
 		if time.Since(said) > progressEvery {
@@ -48,7 +48,7 @@ func (s *source) round(ctx context.Context) error {
 	if err != nil {
 		return errs.New(errs.KindOf(err), "round %d of %s: %w", n, s.req.Spec.Name, err)
 	}
-	s.laps = append(s.laps, lap{since: since, Round: workerapi.Round{
+	s.laps = append(s.laps, lap{since: since, throttle: throttle, Round: workerapi.Round{
 		N: n, Track: stats, PagesSent: cost.PagesSent, WireBytes: cost.WireBytes, Took: time.Since(begun),
 	}})
 	if len(s.laps) > mostRounds { // light rounds go on for as long as the wait

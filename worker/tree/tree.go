@@ -36,6 +36,10 @@ type Lent interface {
 	// Freeze writes 1 to the tree's cgroup.freeze and waits until it is frozen; Thaw is the opposite. Idempotent.
 	Freeze(ctx context.Context) error
 	Thaw(ctx context.Context) error
+	// Throttle prepares to take time from the tree, which runs: cgroup.NewThrottle with its contract. Unthrottle undoes what one
+	// has left whose process died, but for the freezing: that Thaw undoes.
+	Throttle() (Throttle, error)
+	Unthrottle(before string) error
 	// Fence hides the tree's address from the network (packets and ARP, both ways) without touching its sockets; Unfence
 	// shows it again and announces it. Idempotent, nothing to do without an address.
 	Fence(ctx context.Context) error
@@ -50,6 +54,14 @@ type Lent interface {
 	Return(ctx context.Context, epoch migration.Epoch) error
 	// Leave ends the workload here: it lives elsewhere. final is Dead (everything of it is removed) or Stopped (kept fenced).
 	Leave(ctx context.Context, final migration.FinalState) error
+}
+
+// Throttle is cgroup.Throttle.
+type Throttle interface {
+	Before() string
+	How() string
+	Set(percent int) error
+	End(ctx context.Context) error
 }
 
 // Filler is lazy.Filler.

@@ -183,6 +183,12 @@ func (l *lent) Thaw(ctx context.Context) error {
 	return l.say(ctx, workload.Migrating)
 }
 
+// Throttle implements tree.Lent.
+func (l *lent) Throttle() (tree.Throttle, error) { return cgroup.NewThrottle(l.group()) }
+
+// Unthrottle implements tree.Lent.
+func (l *lent) Unthrottle(before string) error { return l.group().Unthrottle(before) }
+
 // say changes the state that is shown while the tree is lent. It is not worth an fsync in the blackout: a worker that comes
 // back asks the cgroup.
 func (l *lent) say(_ context.Context, s workload.State) error {

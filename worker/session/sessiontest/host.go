@@ -3,6 +3,7 @@ package sessiontest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -235,6 +236,31 @@ func (l lent) Thaw(context.Context) error {
 		c.set(Running)
 	}
 	return nil
+}
+
+// Throttle is tree.Lent's. The model's tree is not slower for it: who plays the program reads Throttled.
+func (l lent) Throttle() (tree.Throttle, error) { return throttle{l.place}, l.step("may-throttle") }
+
+func (l lent) Unthrottle(before string) error { return l.step("unthrottle-" + before) }
+
+type throttle struct{ *place }
+
+func (throttle) Before() string { return "as-before" }
+func (throttle) How() string    { return "words" }
+
+func (t throttle) Set(percent int) error {
+	if c := t.copy(); c.State() == Running {
+		c.throttled(percent)
+	}
+	return t.step(fmt.Sprintf("throttle-%d", percent))
+}
+
+func (t throttle) End(context.Context) error {
+	if c := t.copy(); c.State() == Frozen { // the end of a real one would have thawed it
+		c.wrong("its throttle was ended while it was held")
+	}
+	t.copy().throttled(0)
+	return t.step("throttle-end")
 }
 
 func (l lent) Fence(context.Context) error {

@@ -43,6 +43,7 @@ type Copy struct {
 	writes uint64
 	killed int // signal
 	fenced bool
+	slowed int // percent
 }
 
 // NewWorld makes an empty world.
@@ -167,6 +168,25 @@ func (c *Copy) fence(on bool) {
 	c.world.mu.Lock()
 	defer c.world.mu.Unlock()
 	c.fenced = on
+}
+
+// Throttled says how many percent of its time are taken from the copy.
+func (c *Copy) Throttled() int {
+	c.world.mu.Lock()
+	defer c.world.mu.Unlock()
+	return c.slowed
+}
+
+func (c *Copy) throttled(percent int) {
+	c.world.mu.Lock()
+	defer c.world.mu.Unlock()
+	c.slowed = percent
+}
+
+func (c *Copy) wrong(what string) {
+	c.world.mu.Lock()
+	defer c.world.mu.Unlock()
+	c.world.wrong = append(c.world.wrong, c.Workload+" on "+c.Host+": "+what)
 }
 
 // Kill ends the copy with a signal, as its own crash would.
