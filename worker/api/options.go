@@ -97,12 +97,10 @@ func (o MoveOptions) Check() error {
 	bad := func(what string, have any, want string) error {
 		return errs.New(errs.Invalid, "--%s %v makes no sense", what, have).WithNext("%s", want)
 	}
-	r := o
-	if _, known := bearings[o.Policy]; known || o.Policy == "" {
-		r = o.Resolved()
-	} else {
+	if _, known := bearings[o.Policy]; !known && o.Policy != "" {
 		return bad("policy", o.Policy, "choose gentle, fast or must-move")
 	}
+	r := o.Resolved()
 	switch {
 	case r.MaxRounds < 1 || r.MaxRounds > 64:
 		return bad("max-rounds", o.MaxRounds, "choose 1 to 64")

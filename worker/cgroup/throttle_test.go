@@ -2,7 +2,6 @@ package cgroup
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -146,7 +145,7 @@ func TestAPulseNeverThawsWhatSomebodyElseHasFrozen(t *testing.T) {
 		for range 100 {
 			time.Sleep(3 * time.Millisecond) //nolint:forbidigo // a bubble's time
 			if b, _ := os.ReadFile(freeze); string(b) != "1" {
-				t.Fatal(fmt.Sprintf("it was thawed: %q", b))
+				t.Fatalf("it was thawed: %q", b)
 			}
 		}
 		p.end()

@@ -36,7 +36,7 @@ func newGround(t *testing.T, coordinators []string, workers ...string) *ground {
 		t.Fatal(err)
 	}
 	for _, w := range g.Workers {
-		for _, name := range []string{"counter", "echo"} {
+		for _, name := range []string{"counter", "echo", "dirtier"} {
 			if err := w.Install(program(name), "/usr/local/bin/"+name); err != nil {
 				t.Fatal(err)
 			}

@@ -40,7 +40,7 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer os.RemoveAll(programs)
-	build := exec.Command("go", "build", "-trimpath", "-o", programs+"/", "./cmd/drover", "./testenv/victims/counter", "./testenv/victims/echo")
+	build := exec.Command("go", "build", "-trimpath", "-o", programs+"/", "./cmd/drover", "./testenv/victims/counter", "./testenv/victims/echo", "./testenv/victims/dirtier")
 	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 	if said, err := build.CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("build what the hosts run: %w\n%s", err, said)

@@ -239,7 +239,7 @@ func (l lent) Thaw(context.Context) error {
 }
 
 // Throttle is tree.Lent's. The model's tree is not slower for it: who plays the program reads Throttled.
-func (l lent) Throttle() (tree.Throttle, error) { return throttle{l.place}, l.step("may-throttle") }
+func (l lent) Throttle() (tree.Throttle, error) { return throttle(l), l.step("may-throttle") }
 
 func (l lent) Unthrottle(before string) error { return l.step("unthrottle-" + before) }
 
