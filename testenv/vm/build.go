@@ -16,11 +16,13 @@ import (
 	"drover/testenv/rootfs"
 )
 
-// modules are what the cloud kernel has not built in and a guest needs, in the order in which they load: its disk, and what criu
-// asks the kernel about sockets, locks and mounts.
+// modules are what the cloud kernel has not built in and a guest needs, in the order in which they load: its disk, what criu
+// asks the kernel about sockets, locks, mounts and network namespaces, and what a fence is made of.
 var modules = []string{
 	"virtio_blk", "libcrc32c", "crc32c_generic", "nfnetlink", "nf_tables", "inet_diag", "tcp_diag", "udp_diag", "raw_diag",
-	"unix_diag", "af_packet_diag", "netlink_diag", "tun", "veth", "llc", "stp", "bridge", "macvlan", "overlay", "autofs4",
+	"unix_diag", "af_packet_diag", "netlink_diag", "nf_defrag_ipv6", "nf_defrag_ipv4", "nf_conntrack", "nf_conntrack_netlink",
+	"nft_ct", "nf_reject_ipv4", "nf_reject_ipv6", "nft_reject", "nft_reject_ipv4", "nft_reject_ipv6", "nft_reject_inet", "x_tables",
+	"nft_compat", "tun", "veth", "llc", "stp", "bridge", "macvlan", "overlay", "autofs4",
 }
 
 // parts are the files a machine boots from.

@@ -2,21 +2,17 @@ package vm_test
 
 import (
 	"encoding/json"
-	"os"
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"drover/internal/migration"
 	"drover/testenv/cluster"
-	"drover/testenv/host"
 	"drover/testenv/host/hosttest"
-	"drover/testenv/rootfs"
+	"drover/testenv/vm"
 )
 
 func TestAMigrationMakesItsRoundsBySoftDirtyWhereTheKernelHasIt(t *testing.T) {
-	inMachine(t, 2048, []string{"./cmd/drover", "./testenv/victims/dirtier"}, func() {
+	inMachine(t, vm.Size{Megabytes: 2048}, []string{"./cmd/drover", "./testenv/victims/dirtier"}, func() {
 		c := newCluster(t)
 		drover := func(args ...string) string {
 			t.Helper()
@@ -32,7 +28,8 @@ func TestAMigrationMakesItsRoundsBySoftDirtyWhereTheKernelHasIt(t *testing.T) {
 			before := reports()
 			hosttest.Eventually(t, "the tree says how it goes", func() bool { return reports() > before+1 })
 		}
-		drover("run", "memory", "--host", "alpha", "--", "dirtier", "-memory", "32M", "-working-set", "1M", "-rate", "200", "-say", "200ms")
+		// With an address, because older kernels have their own ways with links.
+		drover("run", "memory", "--host", "alpha", "--address", "10.77.0.50/24", "--", "dirtier", "-memory", "32M", "-working-set", "1M", "-rate", "200", "-say", "200ms")
 		works()
 
 		m, err := c.Migrate(t.Context(), nil, "memory", "beta", "--max-rounds", "3", "--downtime", "1ms", "--tracker", "softdirty")
@@ -72,28 +69,7 @@ func TestAMigrationMakesItsRoundsBySoftDirtyWhereTheKernelHasIt(t *testing.T) {
 // newCluster makes a coordinator and two workers on test hosts in this machine.
 func newCluster(t *testing.T) *cluster.Cluster {
 	t.Helper()
-	// The machine's disk is a copy of the hosts' root file system, and serves as that too.
-	const bed = "/testbed"
-	t.Setenv(rootfs.TestbedEnv, bed)
-	if err := os.MkdirAll(bed+"/rootfs", 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount("/", bed+"/rootfs", "", unix.MS_BIND, ""); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(bed+"/rootfs.stamp", []byte(rootfs.Recipe()), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	hosts, err := host.NewBed(t.Context(), "vm")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := hosts.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	c, err := cluster.New(t.Context(), hosts, cluster.Options{
+	c, err := cluster.New(t.Context(), hosttest.Bed(t), cluster.Options{
 		Drover: "/usr/local/bin/drover", Coordinators: []string{"gamma"}, Workers: []string{"alpha", "beta"},
 	})
 	if err != nil {

@@ -43,8 +43,14 @@ type Answer struct {
 	Failed   string // why it failed, "" if it did not
 }
 
-// Boot starts a machine with that much memory and returns when it answers. The caller closes it. Build output goes to log.
-func Boot(ctx context.Context, log io.Writer, megabytes int) (*Machine, error) {
+// Size is how large a machine is.
+type Size struct {
+	Megabytes  int // of memory, 192 at least
+	Processors int // 0 is one
+}
+
+// Boot starts a machine and returns when it answers. The caller closes it. Build output goes to log.
+func Boot(ctx context.Context, log io.Writer, size Size) (*Machine, error) {
 	p, err := build(ctx, log)
 	if err != nil {
 		return nil, err
@@ -54,17 +60,21 @@ func Boot(ctx context.Context, log io.Writer, megabytes int) (*Machine, error) {
 		return nil, errs.New(errs.Failed, "make a machine's folder: %w", err)
 	}
 	m := &Machine{dir: dir, done: make(chan struct{})}
-	if err := m.start(ctx, p, megabytes); err != nil {
-		console, _ := os.ReadFile(m.console())
-		text := string(console[max(0, len(console)-2000):])
-		return nil, errors.Join(errs.New(errs.Failed, "boot a virtual machine: %w\n%s", err, text), m.Close())
+	if err := m.start(ctx, p, size); err != nil {
+		return nil, errors.Join(errs.New(errs.Failed, "boot a virtual machine: %w\n%s", err, m.lastWords()), m.Close())
 	}
 	return m, nil
 }
 
 func (m *Machine) console() string { return filepath.Join(m.dir, "console") }
 
-func (m *Machine) start(ctx context.Context, p parts, megabytes int) error {
+// lastWords is the end of what came on the console: a kernel that fails says why there.
+func (m *Machine) lastWords() string {
+	text, _ := os.ReadFile(m.console())
+	return string(text[max(0, len(text)-8000):])
+}
+
+func (m *Machine) start(ctx context.Context, p parts, size Size) error {
 	socket := filepath.Join(m.dir, "port")
 	listener, err := net.Listen("unix", socket)
 	if err != nil {
@@ -74,7 +84,7 @@ func (m *Machine) start(ctx context.Context, p parts, megabytes int) error {
 	// cx16 is left out because the emulation of cmpxchg16b has corrupted guests; huge pages, because one dirty byte would make 512
 	// pages dirty.
 	m.qemu = exec.Command("qemu-system-x86_64",
-		"-accel", "tcg,thread=multi,tb-size=128", "-cpu", "max,-cx16", "-smp", "1", "-m", fmt.Sprint(megabytes),
+		"-accel", "tcg,thread=multi,tb-size=128", "-cpu", "max,-cx16", "-smp", fmt.Sprint(max(1, size.Processors)), "-m", fmt.Sprint(size.Megabytes),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "file:"+m.console(),
 		"-kernel", p.kernel, "-initrd", p.initramfs,
 		"-append", "console=ttyS0 quiet panic=-1 mitigations=off transparent_hugepage=never",
@@ -143,7 +153,7 @@ func (m *Machine) ask(ctx context.Context, r Request) (a Answer, err error) {
 		err = m.in.Decode(&a)
 	}
 	if err != nil {
-		return a, errs.New(errs.Unavailable, "the virtual machine does not answer: %w", errors.Join(ctx.Err(), err))
+		return a, errs.New(errs.Unavailable, "the virtual machine does not answer: %w\n%s", errors.Join(ctx.Err(), err), m.lastWords())
 	}
 	return a, nil
 }

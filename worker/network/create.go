@@ -18,6 +18,10 @@ import (
 // eth0 is the one link, besides lo, of a namespace that Create made.
 const eth0 = "eth0"
 
+// fresh is what eth0 is called when it is made: kernels before 6.15 refuse the name of a link that the host has, which may well be
+// eth0, even in another namespace.
+const fresh = "drover-fresh"
+
 // Config is what a workload's own network looks like.
 type Config struct {
 	Address netip.Prefix // the workload's address with its subnet
@@ -63,7 +67,9 @@ func Create(ctx context.Context, nsPath string, cfg Config) error {
 func furnish(ctx context.Context, nsPath string, parent netlink.Link, cfg Config) error {
 	var there bool
 	err := within(nsPath, func() (err error) {
-		there, err = linkExists(eth0)
+		if there, err = linkExists(eth0); err == nil && !there {
+			there, err = linkExists(fresh)
+		}
 		return err
 	})
 	if err != nil {
@@ -83,6 +89,9 @@ func furnish(ctx context.Context, nsPath string, parent netlink.Link, cfg Config
 		if err := linkUp("lo"); err != nil {
 			return err
 		}
+		if err := nameEth0(); err != nil {
+			return err
+		}
 		if err := silenceIPv6(eth0); err != nil {
 			return err
 		}
@@ -96,8 +105,8 @@ func furnish(ctx context.Context, nsPath string, parent netlink.Link, cfg Config
 	})
 }
 
-// addMacvlan makes eth0 in the namespace at once, not in the host first: no udev rule of the host gets to rename it or to give
-// it a MAC address made from its name.
+// addMacvlan makes the link that will be eth0 in the namespace at once, not in the host first: no udev rule of the host gets to
+// rename it or to give it a MAC address made from its name.
 func addMacvlan(nsPath string, parent netlink.Link) error {
 	ns, err := openNamespace(nsPath)
 	if err != nil {
@@ -105,7 +114,7 @@ func addMacvlan(nsPath string, parent netlink.Link) error {
 	}
 	defer ns.Close()
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name = eth0
+	attrs.Name = fresh
 	attrs.ParentIndex = parent.Attrs().Index
 	attrs.Namespace = netlink.NsFd(int(ns.Fd()))
 	return withHandle(func(h *netlink.Handle) error {
@@ -115,6 +124,20 @@ func addMacvlan(nsPath string, parent netlink.Link) error {
 		}
 		return nil
 	})
+}
+
+// nameEth0 gives a fresh link its name; one that has it is left as it is.
+func nameEth0() error {
+	err := withLink(fresh, func(h *netlink.Handle, link netlink.Link) error {
+		if err := h.LinkSetName(link, eth0); err != nil {
+			return errs.New(errs.Failed, "name link %s %s: %w", fresh, eth0, err)
+		}
+		return nil
+	})
+	if errs.KindOf(err) == errs.NotFound {
+		return nil
+	}
+	return err
 }
 
 // silenceIPv6 keeps the kernel from giving the link addresses of its own, from asking for routers and from announcing an

@@ -5,6 +5,7 @@ package hosttest
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -80,9 +81,15 @@ func Install(t testing.TB, pkg, at string, on ...*host.Host) {
 	}
 }
 
+// ProgramsEnv names a folder that holds this module's programs, for tests on a machine that has no Go to build them with.
+const ProgramsEnv = "DROVER_PROGRAMS"
+
 // Build builds a program of this module, static, and returns its path; it goes with the test.
 func Build(t testing.TB, pkg string) string {
 	t.Helper()
+	if dir := os.Getenv(ProgramsEnv); dir != "" {
+		return filepath.Join(dir, filepath.Base(pkg))
+	}
 	root, err := rootfs.ModuleRoot()
 	if err != nil {
 		t.Fatal(err)
@@ -95,6 +102,16 @@ func Build(t testing.TB, pkg string) string {
 		t.Fatalf("build %s: %v\n%s", pkg, err, said)
 	}
 	return out
+}
+
+// Commit is what this module's source is, for reports: its commit, and whether it was changed since.
+func Commit(t testing.TB) string {
+	t.Helper()
+	said, err := exec.CommandContext(t.Context(), "git", "describe", "--always", "--dirty").Output()
+	if err != nil {
+		return "of no repository" // an unpacked archive, or no git here
+	}
+	return strings.TrimSpace(string(said))
 }
 
 // Patience bounds every wait of a test on hosts. It says only that something will never come: the machine may be slow and busy,

@@ -11,6 +11,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"drover/testenv/rootfs"
 )
 
 func main() {
@@ -39,13 +41,14 @@ func begin() error {
 		{"change to the disk", changeRoot},
 		{"mount the system's file systems", mountSystem},
 		{"start the loopback interface", startLoopback},
+		{"make a test bed of the disk", makeTestbed},
 	} {
 		if err := step.run(); err != nil {
 			return fmt.Errorf("%s: %w", step.does, err)
 		}
 	}
 	server := &exec.Cmd{Path: "/proc/1/exe", Args: []string{"guest"}, Stdout: os.Stdout, Stderr: os.Stderr,
-		Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"}}
+		Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8", rootfs.TestbedEnv + "=" + testbed}}
 	if err := server.Start(); err != nil {
 		return err
 	}
@@ -118,6 +121,20 @@ func startLoopback() error {
 		return err
 	}
 	return netlink.LinkSetUp(lo)
+}
+
+const testbed = "/testbed"
+
+// makeTestbed lets test hosts run in the machine: its disk is a copy of their root file system, and serves as that too.
+func makeTestbed() error {
+	root := filepath.Join(testbed, "rootfs")
+	if err := os.MkdirAll(root, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("/", root, "", unix.MS_BIND, ""); err != nil {
+		return err
+	}
+	return os.WriteFile(root+".stamp", []byte(rootfs.Recipe()), 0o644)
 }
 
 func mount(fstype, at string) error {
