@@ -12,7 +12,7 @@ bed   = drover/testenv/\(host\|rootfs\|cluster\|vm\)
 hosts = $(shell $(tests) | grep '$(bed)' | cut -d' ' -f1 | grep -v /testenv/vm)
 unit  = $(shell $(tests) | grep -v '$(bed)' | cut -d' ' -f1)
 
-.PHONY: help build testbed test test-unit test-hosts test-vm bench bench-report demo lint clean
+.PHONY: help build testbed test test-unit test-hosts test-vm bench bench-report bench-report-vm demo lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -37,10 +37,13 @@ test-vm: testbed ## kernels with soft-dirty, in virtual machines (needs root)
 	$(GO) test -p 1 -timeout 30m ./testenv/vm/...
 
 bench: testbed ## the figures that the documents state, measured here
-	$(GO) test -p 1 -timeout 60m -run '^$$' -bench . -benchtime 1x ./testenv/...
+	$(GO) test -p 1 -timeout 60m -run '^$$' -bench . -skip Emulated -benchtime 1x ./testenv/...
 
 bench-report: testbed ## docs/benchmarks: moves by hand and by drover side by side; BENCH='-sizes 4G' chooses what (-args of the benchmark)
 	$(GO) test -timeout 180m -run '^$$' -bench Compare -benchtime 1x ./testenv/bench -args $(BENCH) -report $(CURDIR)/docs/benchmarks
+
+bench-report-vm: testbed ## its part about kernels with soft-dirty, CRIU's pre-dump and phaul beside drover; KEEP=1 adds to what is there
+	$(GO) test -timeout 180m -run '^$$' -bench CompareEmulated -benchtime 1x ./testenv/vm -args $(if $(BENCH),-bench '$(BENCH)') $(if $(KEEP),-keep) -report $(CURDIR)/docs/benchmarks
 
 demo: testbed ## a redis moves between three hosts while a client counts
 	$(GO) run ./testenv/demo

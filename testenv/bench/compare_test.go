@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"runtime"
 	"strings"
 	"testing"
@@ -17,7 +16,6 @@ import (
 	"drover/testenv/bench/report"
 	"drover/testenv/host"
 	"drover/testenv/host/hosttest"
-	"drover/testenv/rootfs"
 )
 
 // BenchmarkCompare moves the same programs over the same links between the same hosts, by hand and by drover with each tracker
@@ -30,7 +28,7 @@ func BenchmarkCompare(b *testing.B) {
 	for b.Loop() {
 		began, load := time.Now(), loadAverage(b)
 		g := newGround(b)
-		d := report.Data{Command: command(), Date: began, Machine: machineData(b, g, load), Best: method(g.trackers[0]), LeftOut: append(g.leftOut, notHere...)}
+		d := report.Data{Command: command(), Date: began, Machine: machineData(b, g, load), Best: method(g.trackers[0]), LeftOut: g.leftOut}
 		roads := newRoads(g)
 		for i, s := range chosen {
 			roads.take(b, s.Link)
@@ -43,16 +41,15 @@ func BenchmarkCompare(b *testing.B) {
 		if *reportTo == "" {
 			continue
 		}
-		if err := report.Write(*reportTo, d); err != nil {
+		whole, err := report.Read(*reportTo)
+		if err != nil {
+			b.Fatal(err)
+		}
+		whole.Data = d
+		if err := report.Write(*reportTo, whole); err != nil {
 			b.Fatal(err)
 		}
 	}
-}
-
-// notHere is what this benchmark does not measure, and why.
-var notHere = []string{
-	"CRIU's own iterative pre-dump, go-criu's phaul, and drover's tracker softdirty on kernels that have no soft-dirty tracking: such " +
-		"kernels run only in the virtual machines of testenv/vm, whose processors are emulated in software. Times measured there mean nothing.",
 }
 
 func method(tracker string) string { return "drover " + tracker }
@@ -61,8 +58,8 @@ func method(tracker string) string { return "drover " + tracker }
 func (g *ground) compare(b *testing.B, name string, s study) (all []report.Run) {
 	b.Helper()
 	if !s.bestOnly {
-		m := startBaseline(b, g, "by-hand-"+name, s.Case)
-		all = append(all, g.moves(b, m, s.Case, []string{report.Baseline}, *repeat, func(string) {})...)
+		m := startByHand(b, g, "by-hand-"+name, s.Case)
+		all = append(all, g.moves(b, m, s.Case, g.byHandMethods(), *repeat, func(method string) { m.method = method })...)
 	}
 	m := startDrover(b, g, name, s.Case)
 	m.cutFor = linkNamed(s.Link).cut
@@ -87,7 +84,8 @@ func (g *ground) moves(b *testing.B, m mover, c report.Case, methods []string, t
 	} else {
 		l = loadSelf(b, m.log)
 	}
-	if by, ok := m.(*baseline); ok && g.loop == 0 && c.Program == "redis" {
+	by, ok := m.(*byHand)
+	if ok && g.loop == 0 && c.Program == "redis" {
 		g.loop = bareLoop(b, by.on.Host, by.pid)
 	}
 	g.shape(b, g.cable)
@@ -101,8 +99,8 @@ func (g *ground) moves(b *testing.B, m mover, c report.Case, methods []string, t
 				r.Failed = err.Error()
 				progress("    %s: %v", method, err)
 				all = append(all, r)
-				if method == report.Baseline {
-					break // nobody undoes what it did: the program may be gone
+				if ok {
+					return all // nobody undoes what was done by hand: the program may be gone
 				}
 				continue
 			}
@@ -200,21 +198,12 @@ func machineData(b *testing.B, g *ground, load float64) report.Machine {
 	if err := errors.Join(unix.Uname(&u), unix.Sysinfo(&info)); err != nil {
 		b.Fatal(err)
 	}
-	root, err := rootfs.ModuleRoot()
-	if err != nil {
-		b.Fatal(err)
-	}
-	git := exec.CommandContext(b.Context(), "git", "-C", root, "describe", "--always", "--dirty")
-	commit, err := git.Output()
-	if err != nil {
-		commit = []byte("of no repository") // an unpacked archive
-	}
 	criu := hosttest.Run(b, g.Workers[0].Host, "criu", "--version")
 	first, _, _ := strings.Cut(criu, "\n")
 	return report.Machine{
 		Processor: processor(b), Processors: runtime.NumCPU(), Memory: int64(info.Totalram) * int64(info.Unit),
 		Kernel: unix.ByteSliceToString(u.Release[:]), CRIU: strings.TrimPrefix(first, "Version: "), Go: runtime.Version(),
-		Drover: strings.TrimSpace(string(commit)), Load: load,
+		Drover: hosttest.Commit(b), Load: load,
 	}
 }
 

@@ -20,10 +20,12 @@ import (
 type ground struct {
 	*cluster.Cluster
 	client   *host.Host
-	trackers []string   // those that work here, drover's own choice first, or those asked for
-	leftOut  []string   // why others are not among them
-	cable    host.Shape // of the link that is measured
-	loop     float64    // what bareLoop said of the first redis; 0 before
+	trackers []string // those that work here, drover's own choice first, or those asked for
+	// softDirty says whether the kernel tracks pages by it, without which CRIU makes no rounds of its own.
+	softDirty bool
+	leftOut   []string   // why what is not measured is not
+	cable     host.Shape // of the link that is measured
+	loop      float64    // what bareLoop said of the first redis; 0 before
 }
 
 func newGround(b *testing.B) *ground {
@@ -32,11 +34,14 @@ func newGround(b *testing.B) *ground {
 	g := &ground{Cluster: c, client: client}
 	hosttest.Install(b, "./testenv/victims/dirtier", "/usr/local/bin/dirtier", c.Workers[0].Host, c.Workers[1].Host)
 	for _, m := range c.Workers {
-		if err := m.Install("heap.py", heapProgram); err != nil {
+		if err := os.WriteFile(m.Path(heapProgram), heapSource, 0o644); err != nil {
 			b.Fatal(err)
 		}
 	}
 	g.findTrackers(b)
+	if g.softDirty {
+		hosttest.Install(b, "./testenv/bench/phaul", phaulProgram, c.Workers[0].Host, c.Workers[1].Host)
+	}
 	g.joinBySSH(b)
 	return g
 }
@@ -53,12 +58,16 @@ func (g *ground) findTrackers(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	_, err = track.Choose(features, "softdirty")
+	if g.softDirty = err == nil; !g.softDirty {
+		g.leftOut = append(g.leftOut, "Here, CRIU's own iterative pre-dump, go-criu's phaul, and drover with the tracker softdirty: this kernel has no soft-dirty tracking.")
+	}
 	if g.trackers = []string{own}; *trackers != "" {
 		g.trackers = strings.Split(*trackers, ",")
 		return
 	}
 	for _, name := range []string{"wp", "softdirty", "hash"} {
-		if name == own {
+		if name == own || name == "softdirty" && !g.softDirty {
 			continue
 		}
 		if _, err := track.Choose(features, name); err != nil {

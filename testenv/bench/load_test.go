@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	_ "embed"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -17,6 +18,9 @@ import (
 
 // isRedis says whether a case's program is a server with an address and clients; the others tell about themselves.
 func isRedis(c report.Case) bool { return c.Program == "redis" || c.Program == report.Busy }
+
+//go:embed heap.py
+var heapSource []byte
 
 // heapProgram is where heap.py lies on the hosts.
 const heapProgram = "/usr/local/lib/heap.py"

@@ -1,11 +1,22 @@
 package report
 
-import "time"
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// Report is all that stands under docs/benchmarks.
+type Report struct {
+	Data
+	// Emulated is the comparison in a virtual machine whose kernel has soft-dirty; nil if there is none.
+	Emulated *Data
+}
 
 // Data is one comparison: where it was made, how, and every single move.
 type Data struct {
 	Machine Machine   `json:"machine"`
-	Command string    `json:"command"` // repeats it
+	Command string    `json:"command"` // repeats it; several lines if it was made in parts
 	Date    time.Time `json:"date"`    // when it began
 	Took    Millis    `json:"took_ms"` // all of it
 	// Best is the method that the figures to reach are judged by: what drover chooses by itself, unless something else was asked for.
@@ -16,6 +27,19 @@ type Data struct {
 	// Loop is how many bytes of a redis a second a bare loop on all processors reads, digests and compresses with s2.
 	Loop float64 `json:"loop,omitempty"`
 	Runs []Run   `json:"runs"`
+}
+
+// And is a comparison that was made in parts, d before more: with the commands, time and runs of both, and else what the later
+// part says. A machine may have no hour to be quiet for.
+func (d Data) And(more Data) Data {
+	if !slices.Contains(strings.Split(d.Command, "\n"), more.Command) {
+		more.Command = d.Command + "\n" + more.Command
+	} else {
+		more.Command = d.Command
+	}
+	more.Took += d.Took
+	more.Runs = append(slices.Clone(d.Runs), more.Runs...)
+	return more
 }
 
 // Machine is what everything ran on.
@@ -48,13 +72,17 @@ type Case struct {
 	Link    string  `json:"link"`
 }
 
-// Baseline is the method that drover is compared with.
-const Baseline = "criu | tar | zstd -1 | ssh | criu"
+// Methods that drover is compared with. The latter two are for kernels with soft-dirty.
+const (
+	Baseline = "criu | tar | zstd -1 | ssh | criu"
+	PreDumps = "criu pre-dump | tar | zstd -1 | ssh | criu"
+	Phaul    = "go-criu's phaul over ssh"
+)
 
 // Run is one move.
 type Run struct {
 	Case
-	Method string `json:"method"`           // Baseline, or "drover" and the tracker
+	Method string `json:"method"`           // one of those above, or "drover" and the tracker
 	Failed string `json:"failed,omitempty"` // why it did not get through; nothing else counts then
 
 	Blackout  Millis `json:"blackout_ms"`            // from the freeze to the first instruction on the other host
@@ -62,7 +90,7 @@ type Run struct {
 	Gap       Millis `json:"gap_ms"`                 // the longest that the program's client (dirtier: itself) saw nothing happen
 	Total     Millis `json:"total_ms"`               // from the command to the first instruction on the other host
 	Wire      int64  `json:"wire"`                   // bytes that the source's network card sent meanwhile
-	Memory    int64  `json:"memory"`                 // bytes: drover's worker on the source at its peak; Baseline's images there
+	Memory    int64  `json:"memory"`                 // bytes: drover's worker on the source at its peak; else the images there
 	Pages     uint64 `json:"pages,omitempty"`        // of the tree
 
 	OpsBefore float64 `json:"ops_before"` // the program's operations a second before the move
@@ -73,12 +101,13 @@ type Run struct {
 	Phases map[string]Millis `json:"phases,omitempty"` // when each began, from the admission on
 }
 
-// Round is one pass over the tree's memory; Final is the one in the freeze.
+// Round is one pass over the tree's memory; Final is the one in the freeze. Of methods other than drover only the pages are known,
+// and not the final pass.
 type Round struct {
 	Final bool   `json:"final,omitempty"`
-	Pages uint64 `json:"pages"` // sent
-	Wire  uint64 `json:"wire"`  // bytes
-	Took  Millis `json:"took_ms"`
+	Pages uint64 `json:"pages"`          // sent
+	Wire  uint64 `json:"wire,omitempty"` // bytes
+	Took  Millis `json:"took_ms,omitempty"`
 }
 
 // Millis is a time in milliseconds.

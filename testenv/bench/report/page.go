@@ -7,13 +7,11 @@ import (
 )
 
 // page is README.md.
-func page(d Data) string {
+func page(r Report) string {
+	d := r.Data
 	var b strings.Builder
 	b.WriteString(opening)
-	fmt.Fprintf(&b, "\n    %s\n\n", d.Command)
-	fmt.Fprintf(&b, "%s, in %s, on %d × %s with %s of memory, Linux %s, CRIU %s, %s, drover %s; the load average before it began was %s. The hosts are namespaces of this one machine and share its processors "+
-		"with the links, the coordinators and the load.\n\n", d.Date.UTC().Format("2006-01-02 15:04 UTC"), d.Took.text(),
-		d.Machine.Processors, d.Machine.Processor, bytesText(float64(d.Machine.Memory)), d.Machine.Kernel, d.Machine.CRIU, d.Machine.Go, d.Machine.Drover, figure(d.Machine.Load))
+	made(&b, d)
 	links(&b, d.Links)
 
 	all := grouped(d.Runs)
@@ -23,25 +21,41 @@ func page(d Data) string {
 	for _, g := range goals(d) {
 		row(&b, g.what, g.want, g.got, verdictMark(g.verdict))
 	}
-	if failed := failures(all); len(failed) > 0 {
-		b.WriteString("\nThese did not get through:\n\n")
-		for _, f := range failed {
-			fmt.Fprintf(&b, "- %s\n", f)
-		}
-	}
+	list(&b, "These did not get through:", failures(all))
 	b.WriteString("\n## Side by side\n\nMedians, with the least and the greatest where there were several moves.\n")
 	tables(&b, all)
-	for _, p := range pictures(d) {
-		fmt.Fprintf(&b, "\n![%s](%s)\n", p.says, p.file)
-	}
+	show(&b, pictures(d))
 	b.WriteString(columns)
-	if len(d.LeftOut) > 0 {
-		b.WriteString("\n## Left out\n\n")
-		for _, l := range d.LeftOut {
-			fmt.Fprintf(&b, "- %s\n", l)
-		}
+	list(&b, "## Left out", d.LeftOut)
+	if r.Emulated != nil {
+		emulated(&b, *r.Emulated)
 	}
 	return b.String()
+}
+
+// made says how data came to be, and where.
+func made(b *strings.Builder, d Data) {
+	fmt.Fprintf(b, "\n    %s\n\n", strings.ReplaceAll(d.Command, "\n", "\n    "))
+	fmt.Fprintf(b, "%s, in %s, on %d × %s with %s of memory, Linux %s, CRIU %s, %s, drover %s; the load average before it began was %s. The hosts are namespaces of this one machine and share its processors "+
+		"with the links, the coordinators and the load.\n\n", d.Date.UTC().Format("2006-01-02 15:04 UTC"), d.Took.text(),
+		d.Machine.Processors, d.Machine.Processor, bytesText(float64(d.Machine.Memory)), d.Machine.Kernel, d.Machine.CRIU, d.Machine.Go, d.Machine.Drover, figure(d.Machine.Load))
+}
+
+// list is nothing where there are no items.
+func list(b *strings.Builder, head string, items []string) {
+	if len(items) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n%s\n\n", head)
+	for _, item := range items {
+		fmt.Fprintf(b, "- %s\n", item)
+	}
+}
+
+func show(b *strings.Builder, all []picture) {
+	for _, p := range all {
+		fmt.Fprintf(b, "\n![%s](%s)\n", p.says, p.file)
+	}
 }
 
 const opening = `# drover beside what people do by hand
@@ -94,26 +108,29 @@ func links(b *strings.Builder, all []Link) {
 
 // tables has one table for each program and link.
 func tables(b *strings.Builder, all []series) {
+	for _, group := range byProgramAndLink(all) {
+		fmt.Fprintf(b, "\n### %s, %s\n\n", group[0].Program, group[0].Link)
+		row(b, "memory", "load", "by", "moves", "blackout", "client gap", "total", "on the wire", "rounds", "predicted", "memory", "slow-down")
+		rule(b, 12)
+		for _, s := range group {
+			row(b, bytesText(float64(s.Size)), s.loadText(), s.method, s.movesText(),
+				s.of(blackout).text(millisText), s.of(gap).text(millisText), s.of(total).text(millisText), s.of(wire).text(bytesText),
+				s.of(rounds).text(figure), s.of(predicted).text(millisText), s.of(memory).text(bytesText), s.of(Run.SlowDown).text(percentText))
+		}
+	}
+}
+
+// byProgramAndLink cuts what is in order of them into pieces that have both in common.
+func byProgramAndLink(all []series) (groups [][]series) {
 	for len(all) > 0 {
 		head := all[0]
 		n := slices.IndexFunc(all, func(s series) bool { return s.Program != head.Program || s.Link != head.Link })
 		if n < 0 {
 			n = len(all)
 		}
-		fmt.Fprintf(b, "\n### %s, %s\n\n", head.Program, head.Link)
-		row(b, "memory", "load", "by", "moves", "blackout", "client gap", "total", "on the wire", "rounds", "predicted", "memory", "slow-down")
-		rule(b, 12)
-		for _, s := range all[:n] {
-			moves := fmt.Sprint(len(s.runs))
-			if len(s.failed) > 0 {
-				moves += fmt.Sprintf(", %d failed", len(s.failed))
-			}
-			row(b, bytesText(float64(s.Size)), s.loadText(), s.method, moves,
-				s.of(blackout).text(millisText), s.of(gap).text(millisText), s.of(total).text(millisText), s.of(wire).text(bytesText),
-				s.of(rounds).text(figure), s.of(predicted).text(millisText), s.of(memory).text(bytesText), s.of(Run.SlowDown).text(percentText))
-		}
-		all = all[n:]
+		groups, all = append(groups, all[:n]), all[n:]
 	}
+	return groups
 }
 
 func verdictMark(verdict string) string {

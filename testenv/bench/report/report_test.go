@@ -103,11 +103,57 @@ func TestAFailedMoveIsToldAndCountsForNothing(t *testing.T) {
 	if len(all) != 1 || all[0].of(blackout) != (spread{1, 100, 100, 100}) {
 		t.Errorf("grouped: %+v", all)
 	}
-	text := page(Data{Runs: runs, Best: ours})
+	text := page(Report{Data: Data{Runs: runs, Best: ours}})
 	for _, want := range []string{"- redis, 1 GiB, 10000 writes/s, 10 Gbit/s, drover wp: the link broke\n", "| 1, 1 failed |"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page does not say %q:\n%s", want, text)
 		}
+	}
+}
+
+func TestThePageTellsOfTheMachinesOwnKernelAndOfTheEmulatedOne(t *testing.T) {
+	c := Case{Program: "dirtier", Size: 64 << 20, Load: 10, Link: Unlimited}
+	here := Data{Command: "make bench-report", Best: ours, Runs: append(moves(c, ours, 100), moves(c, Baseline, 500)...)}
+	there := Data{Command: "make bench-report-vm", Best: ours, Runs: append(append(moves(c, ours, 1000), moves(c, Phaul, 3000, 5000)...), moves(c, PreDumps, 500)...)}
+	there.Runs[3].Rounds = []Round{{Pages: 100}, {Pages: 10}}
+	text := page(Report{Data: here, Emulated: &there})
+	for _, want := range []string{
+		"    make bench-report\n", `| 64 MiB | 10 % of it a second | criu \| tar \| zstd -1 \| ssh \| criu | 1 | 500 ms | 510 ms |`,
+		"    make bench-report-vm\n", "| drover wp | 1 | **1**: 1000 ms | **1**: 1010 ms |",
+		"| go-criu's phaul over ssh | 2 | **4**: 4000 ms (3000 ms–5000 ms) |", `| criu pre-dump \| tar \| zstd -1 \| ssh \| criu | 1 | **0.50**: 500 ms |`,
+		"| 2 |\n", "In bold: how many times drover wp's",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page does not say %q:\n%s", want, text)
+		}
+	}
+	if alone := page(Report{Data: here}); strings.Contains(alone, "emulated") {
+		t.Errorf("without a virtual machine's data the page tells of one:\n%s", alone)
+	}
+}
+
+func TestAnEmulatedComparisonAloneHasItsPicture(t *testing.T) {
+	var runs []Run
+	for i, ms := range []Millis{400, 900} {
+		runs = append(runs, moves(Case{Program: "dirtier", Size: 32 << 20 << i, Load: 10, Link: Unlimited}, PreDumps, ms)...)
+	}
+	if files := Render(Report{Emulated: &Data{Runs: runs}}); !strings.Contains(files["blackout-memory-vm.svg"], "<circle") {
+		t.Errorf("made %v", files)
+	}
+}
+
+func TestAComparisonMadeInPartsHasTheRunsOfAll(t *testing.T) {
+	c := Case{Program: "dirtier", Size: 32 << 20, Load: 10, Link: Unlimited}
+	part := func(command string, blackout Millis) Data {
+		return Data{Command: command, Took: 1000, Machine: Machine{Load: float64(blackout)}, Runs: moves(c, ours, blackout)}
+	}
+	got := part("a", 100).And(part("b", 200)).And(part("a", 300))
+	want := Data{Command: "a\nb", Took: 3000, Machine: Machine{Load: 300}, Runs: moves(c, ours, 100, 200, 300)}
+	if !cmp.Equal(got, want) {
+		t.Error(cmp.Diff(want, got))
+	}
+	if text := page(Report{Data: got}); !strings.Contains(text, "\n    a\n    b\n") {
+		t.Errorf("the page does not have both commands:\n%s", text)
 	}
 }
 
@@ -187,7 +233,8 @@ func TestAPictureWithOnePointIsNotMade(t *testing.T) {
 
 func TestWhatIsWrittenIsReadAgainAndOldPicturesGo(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "benchmarks")
-	d := Data{Best: ours, Date: time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC), Runs: append(moves(redis(1<<26, 0, TenGigabit), ours, 40), moves(redis(1<<30, 0, TenGigabit), ours, 60)...)}
+	d := Report{Data: Data{Best: ours, Date: time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC), Runs: append(moves(redis(1<<26, 0, TenGigabit), ours, 40), moves(redis(1<<30, 0, TenGigabit), ours, 60)...)}}
+	d.Emulated = &Data{Best: ours, Runs: moves(Case{Program: "dirtier", Size: 1 << 25, Load: 1, Link: Unlimited}, Phaul, 900)}
 	if err := Write(dir, d); err != nil {
 		t.Fatal(err)
 	}

@@ -61,6 +61,14 @@ func (c Case) loadText() string {
 	return "–"
 }
 
+// movesText is how many moves there were, and how many did not get through.
+func (s series) movesText() string {
+	if len(s.failed) == 0 {
+		return fmt.Sprint(len(s.runs))
+	}
+	return fmt.Sprintf("%d, %d failed", len(s.runs), len(s.failed))
+}
+
 // text says all of a spread: one figure alone, or the median with the least and the greatest.
 func (s spread) text(words func(float64) string) string {
 	if s.n == 0 {
