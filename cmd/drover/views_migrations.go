@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"drover/coordinator/api"
@@ -63,6 +64,7 @@ func (v migrationView) text(w io.Writer) {
 	fact(w, "plan", m.Plan)
 	fact(w, "asked by", m.By)
 	fact(w, "tracker", m.Progress.Tracker)
+	fact(w, "fallback", fallbackOf(m.Progress.Rounds))
 	fact(w, "compression", m.Progress.Compression)
 	fact(w, "reason", m.Reason)
 	if rows := phaseRows(m); len(rows) > 0 {
@@ -119,6 +121,16 @@ func phaseRows(m api.Migration) (rows [][]string) {
 }
 
 // roundRows are the rounds and, below them, their sum.
+// fallbackOf is what the last round said about what could not be tracked as it was meant to be.
+func fallbackOf(rounds []workerapi.Round) string {
+	for _, r := range slices.Backward(rounds) {
+		if !r.Final {
+			return r.Track.Fallback
+		}
+	}
+	return ""
+}
+
 func roundRows(rounds []workerapi.Round) (rows [][]string) {
 	var sum workerapi.Round
 	for _, r := range rounds {

@@ -36,5 +36,16 @@ func Choose(f engine.Features, asked string) (string, error) {
 	return "", errs.New(errs.Invalid, "there is no tracker %q", asked).WithNext("choose wp, softdirty or hash")
 }
 
+// After is what to fall back on when the named tracker fails there, the best first.
+func After(f engine.Features, name string) []string {
+	switch {
+	case name == "hash":
+		return nil
+	case name == "wp" && f.SoftDirty:
+		return []string{"softdirty", "hash"}
+	}
+	return []string{"hash"}
+}
+
 // ErrNoWatching is what asking for the wp tracker fails with where it does not work.
 var ErrNoWatching = errors.New("the kernel cannot write-protect asynchronously and report it (userfaultfd and PAGEMAP_SCAN of Linux 6.7), or the machine is not x86-64")

@@ -167,4 +167,19 @@ func TestChooseNamesWhatWorks(t *testing.T) {
 	}
 }
 
+func TestEveryTrackerButTheLastHasOneToFallBackOn(t *testing.T) {
+	soft := engine.Features{Engine: "criu", SoftDirty: true, WPAsync: true}
+	for _, c := range []struct {
+		f    engine.Features
+		name string
+		want []string
+	}{
+		{soft, "wp", []string{"softdirty", "hash"}}, {engine.Features{WPAsync: true}, "wp", []string{"hash"}}, {soft, "softdirty", []string{"hash"}}, {soft, "hash", nil},
+	} {
+		if got := After(c.f, c.name); !slices.Equal(got, c.want) {
+			t.Errorf("after %s comes %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
 func addressOf(b []byte) uintptr { return uintptr(unsafe.Pointer(&b[0])) }

@@ -45,6 +45,6 @@ type RoundStats struct {
 	Took      time.Duration `json:"took_ns"`
 	// Stopped is the longest that a thread of the tree stood still for the tracker itself, without what an engine's pre-dump stops.
 	Stopped time.Duration `json:"stopped_ns,omitempty"`
-	// Fallback says which processes are hashed instead of watched, and why, for people; "" if none are.
+	// Fallback says which tracker failed and which processes are hashed instead of watched, and why, for people; "" if none.
 	Fallback string `json:"fallback,omitempty"`
 }

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -202,6 +203,60 @@ func TestADescriptorThatAChildInheritedIsClosed(t *testing.T) {
 		if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", child)); filepath.Base(exe) != "sleep" {
 			t.Errorf("the child is gone: %q", exe)
 		}
+	})
+}
+
+func TestATrackerThatFailsCostsTheTreeNothing(t *testing.T) {
+	onHost(t, func() {
+		v := startOutside(t, "churn", "-rate", "2000", "-changes", "200", "-memory", "4M", "-say", "20ms")
+		v.works(t)
+		wp := &brokenOff{Exact: track.NewWP(v.tree, nil), good: 3}
+		tr := track.NewFalling([]string{"wp", "hash"}, func(name string) track.Tracker {
+			if name == "wp" {
+				return wp
+			}
+			return track.NewHash(v.tree)
+		}, nil)
+		got := received{}
+		for i := range 6 {
+			st, err := tr.Round(t.Context(), got.take)
+			must(t, err)
+			if failed := i >= wp.good; failed != strings.Contains(st.Fallback, "wp failed, hash began anew: it broke") || failed != (tr.Name() == "hash") {
+				t.Errorf("round %d by %s: %+v", i, tr.Name(), st)
+			}
+			v.works(t)
+		}
+		v.untouched(t)
+		if _, exact := track.AsExact(tr); exact {
+			t.Error("it pretends to know what it did not watch")
+		}
+		v.freeze(t, true)
+		if seen := v.compare(t, tr, got); seen.same == 0 {
+			t.Errorf("%+v", seen)
+		}
+		v.freeze(t, false)
+		must(t, tr.Close())
+		v.ends(t)
+	}, "./testenv/victims/churn")
+}
+
+// brokenOff is a tracker whose rounds break off in their middle after some good ones.
+type brokenOff struct {
+	track.Exact
+	good int
+	made int
+}
+
+func (b *brokenOff) Round(ctx context.Context, emit func(image.Space, uint64, []byte) error) (track.RoundStats, error) {
+	if b.made++; b.made <= b.good {
+		return b.Exact.Round(ctx, emit)
+	}
+	n, broke := 0, errors.New("it broke")
+	return b.Exact.Round(ctx, func(s image.Space, addr uint64, data []byte) error {
+		if n++; n > 2 {
+			return broke
+		}
+		return emit(s, addr, data)
 	})
 }
 

@@ -6,7 +6,6 @@ import (
 	"drover/engine"
 	"drover/engine/criu"
 	"drover/engine/track"
-	"drover/internal/errs"
 	"drover/worker/doctor"
 	"drover/worker/tree"
 	"drover/worker/workloads"
@@ -41,7 +40,7 @@ func (a *Agent) makeParts() error {
 	return nil
 }
 
-// chooseTracker makes the best tracker that works on this host, or the one asked for.
+// chooseTracker makes the best tracker that works on this host, or the one asked for; should it fail, the next best goes on.
 func (a *Agent) chooseTracker(ctx context.Context, name string, lent tree.Lent, dir string) (track.Tracker, error) {
 	f, err := a.engine.Probe(ctx)
 	if err != nil {
@@ -51,15 +50,15 @@ func (a *Agent) chooseTracker(ctx context.Context, name string, lent tree.Lent, 
 	if err != nil {
 		return nil, err
 	}
-	switch chosen {
-	case "wp":
-		return track.NewWP(lent.Tree(), a.log), nil
-	case "hash":
-		return track.NewHash(lent.Tree()), nil
-	case "softdirty":
-		return track.NewSoftDirty(lent.Engine(), lent.Tree(), lent.Options(), dir), nil
-	}
-	return nil, errs.New(errs.Refused, "this worker has no tracker %q", chosen).WithNext("leave --tracker out, or use --tracker hash")
+	return track.NewFalling(append([]string{chosen}, track.After(f, chosen)...), func(name string) track.Tracker {
+		switch name {
+		case "wp":
+			return track.NewWP(lent.Tree(), a.log)
+		case "softdirty":
+			return track.NewSoftDirty(lent.Engine(), lent.Tree(), lent.Options(), dir)
+		}
+		return track.NewHash(lent.Tree())
+	}, a.log), nil
 }
 
 // once asks an engine what it can do one single time: a host's kernel and CRIU do not change under a running worker.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,6 +41,16 @@ func TestATreeMovesWithItsMemoryAndFiles(t *testing.T) {
 	}
 }
 
+func TestATreeMovesWholeThoughItsTrackerFails(t *testing.T) {
+	p := newPair(t)
+	p.opts.Tracker = "brittle"
+	movesWhole(t, p)
+	moved := p.state(p.source).Progress
+	if r := moved.Rounds[0].Track; moved.Tracker != "model" || r.Tracker != "model" || !strings.Contains(r.Fallback, "brittle failed, model began anew: it broke") {
+		t.Errorf("by %s; %+v", moved.Tracker, r)
+	}
+}
+
 // movesWhole moves a tree that writes between the rounds and the freeze.
 func movesWhole(t *testing.T, p *pair) {
 	p.upTo(migration.Copying)
@@ -50,7 +61,7 @@ func movesWhole(t *testing.T, p *pair) {
 	}
 	staged := p.await(p.source, workerapi.StepStaged)
 	held := p.await(p.target, workerapi.StepHeld)
-	if r := staged.Progress.Rounds; len(r) < 2 || !r[len(r)-1].Final || r[0].PagesSent == 0 || r[0].Track.Tracker != "model" {
+	if r := staged.Progress.Rounds; len(r) < 2 || !r[len(r)-1].Final || r[0].PagesSent == 0 || r[0].Track.Tracker == "" {
 		t.Errorf("rounds reported: %+v", r)
 	}
 	if staged.Digest == "" || staged.Digest != held.Digest {

@@ -22,7 +22,7 @@ func (s *source) lazy() bool {
 
 // costs are those of the way that the memory will go. What the target can do is not known here: most fill it in.
 func (s *source) costs() costs {
-	_, exact := s.tracker.(track.Exact)
+	_, exact := track.AsExact(s.tracker)
 	switch {
 	case !s.lazy():
 		return imaged
@@ -66,7 +66,7 @@ func (s *source) sendMemory(ctx context.Context) error {
 
 // changes are what has changed since the rounds, nil if the tracker cannot say: then every page is read and compared by digest.
 func (s *source) changes(ctx context.Context) *track.Changes {
-	exact, ok := s.tracker.(track.Exact)
+	exact, ok := track.AsExact(s.tracker)
 	if !ok {
 		return nil
 	}

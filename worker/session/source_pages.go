@@ -48,6 +48,9 @@ func (s *source) round(ctx context.Context) error {
 	if err != nil {
 		return errs.New(errs.KindOf(err), "round %d of %s: %w", n, s.req.Spec.Name, err)
 	}
+	if was := s.progress().Tracker; stats.Fallback != "" && (was != s.tracker.Name() || n == 1) {
+		s.change(stats.Fallback, func(st *workerapi.SessionState) { st.Progress.Tracker = s.tracker.Name() })
+	}
 	s.laps = append(s.laps, lap{since: since, throttle: throttle, Round: workerapi.Round{
 		N: n, Track: stats, PagesSent: cost.PagesSent, WireBytes: cost.WireBytes, Took: time.Since(begun),
 	}})

@@ -19,32 +19,40 @@ import (
 	"drover/worker/tree"
 )
 
-// Tracker is the tracker of a tree of this world, for session.Config.
+// Tracker is the tracker of a tree of this world, for session.Config: "model", or "brittle", which fails in the middle of its first round and falls
+// back on the model.
 func Tracker(_ context.Context, name string, l tree.Lent, _ string) (track.Tracker, error) {
 	mine, ok := l.(lent)
 	if !ok {
 		return nil, errors.New("not a tree of this world")
 	}
-	if name != "" && name != "model" {
-		return nil, fmt.Errorf("there is no tracker %q", name)
-	}
 	if err := mine.step("track"); err != nil {
 		return nil, err
 	}
-	return &tracker{lent: mine, seen: map[image.Space]map[uint64][]byte{}}, nil
+	model := func(name string) track.Tracker {
+		return &tracker{name: name, lent: mine, seen: map[image.Space]map[uint64][]byte{}}
+	}
+	switch name {
+	case "", "model":
+		return model("model"), nil
+	case "brittle":
+		return track.NewFalling([]string{"brittle", "model"}, model, nil), nil
+	}
+	return nil, fmt.Errorf("there is no tracker %q", name)
 }
 
 type tracker struct {
+	name string
 	lent lent
 	seen map[image.Space]map[uint64][]byte
 }
 
-func (t *tracker) Name() string   { return "model" }
+func (t *tracker) Name() string   { return t.name }
 func (t *tracker) Parent() string { return "" }
 func (t *tracker) Close() error   { return t.lent.step("detach") }
 
 func (t *tracker) Round(ctx context.Context, emit func(image.Space, uint64, []byte) error) (track.RoundStats, error) {
-	st := track.RoundStats{Tracker: "model"}
+	st := track.RoundStats{Tracker: t.name}
 	begun := time.Now()
 	if err := t.lent.step("round"); err != nil {
 		return st, err
@@ -63,7 +71,9 @@ func (t *tracker) Round(ctx context.Context, emit func(image.Space, uint64, []by
 			if bytes.Equal(t.seen[s][addr], pages[addr]) {
 				continue
 			}
-			st.Emitted++
+			if st.Emitted++; t.name == "brittle" && st.Emitted == 20 {
+				return st, errors.New("it broke")
+			}
 			if err := emit(s, addr, pages[addr]); err != nil {
 				return st, err
 			}
