@@ -35,6 +35,7 @@ func TestVictimsFindNoFaultWithAQuietMachine(t *testing.T) {
 		{"counter", []string{"-processes", "5", "-threads", "3", "-fan-out", "2"}, map[string]float64{"processes": 5, "threads": 15, "faults": 0}, "beat"},
 		{"dirtier", []string{"-memory", "8M", "-working-set", "1M", "-rate", "2000", "-verify", "100ms"}, map[string]float64{"pages": 2048, "faults": 0}, "written"},
 		{"shm", []string{"-kind", "memfd", "-size", "64K"}, map[string]float64{"pages": 16, "faults": 0}, "rounds"},
+		{"shm", []string{"-kind", "anonymous", "-size", "64K"}, map[string]float64{"pages": 16, "faults": 0}, "rounds"},
 		{"shm", []string{"-kind", "sysv", "-size", "64K"}, map[string]float64{"pages": 16, "faults": 0}, "rounds"},
 		{"shm", []string{"-kind", filepath.Join(t.TempDir(), "shared"), "-size", "64K"}, map[string]float64{"pages": 16, "faults": 0}, "rounds"},
 	} {

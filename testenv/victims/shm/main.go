@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -23,7 +24,7 @@ const memoryFd = 3
 func main() {
 	size := vital.Size(1 << 20)
 	flag.Var(&size, "size", "how much memory to share")
-	kind := flag.String("kind", "memfd", "of memory: memfd, sysv (needs an IPC namespace of its own to be moved) or the path of a file")
+	kind := flag.String("kind", "memfd", "of memory: memfd, anonymous, sysv (needs an IPC namespace of its own to be moved) or the path of a file")
 	child := flag.Int("child", -1, "set by shm itself for its child: the id of sysv memory, or 0")
 	say := flag.Duration("say", time.Second, "how often to report; 0 is only at the end")
 	lasts := flag.Duration("for", 0, "how long to play; 0 is until a signal")
@@ -71,6 +72,7 @@ func lay(kind string, size vital.Size) (t *table, stop func() error, err error) 
 	if err := cmd.Start(); err != nil {
 		return nil, nil, errors.Join(err, remove())
 	}
+	shut(kind, cmd.ExtraFiles)
 	return &table{memory: memory}, func() error {
 		_ = cmd.Process.Signal(unix.SIGTERM)
 		_ = cmd.Wait() // it ends by the signal
@@ -80,13 +82,21 @@ func lay(kind string, size vital.Size) (t *table, stop func() error, err error) 
 
 func openMemory(kind string, size int64) (*os.File, error) {
 	var file *os.File
-	if kind == "memfd" {
+	switch kind {
+	case "anonymous": // what a program maps and forks; as this child begins another program, it is given it as what the kernel makes of it
+		memory, err := unix.Mmap(-1, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
+		if err != nil {
+			return nil, err
+		}
+		at := uintptr(unsafe.Pointer(&memory[0]))
+		return os.OpenFile(fmt.Sprintf("/proc/self/map_files/%x-%x", at, at+uintptr(size)), os.O_RDWR, 0)
+	case "memfd":
 		fd, err := unix.MemfdCreate("shm", unix.MFD_CLOEXEC)
 		if err != nil {
 			return nil, err
 		}
 		file = os.NewFile(uintptr(fd), kind)
-	} else {
+	default:
 		var err error
 		if file, err = os.OpenFile(kind, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
 			return nil, err
@@ -96,7 +106,16 @@ func openMemory(kind string, size int64) (*os.File, error) {
 }
 
 func attach(kind string, id int, size vital.Size) ([]byte, error) {
-	return mapMemory(kind, []*os.File{os.NewFile(memoryFd, "memory")}, id, size)
+	files := []*os.File{os.NewFile(memoryFd, "memory")}
+	defer shut(kind, files)
+	return mapMemory(kind, files, id, size)
+}
+
+// shut closes the way to anonymous memory, which is no part of it.
+func shut(kind string, files []*os.File) {
+	if kind == "anonymous" {
+		files[0].Close()
+	}
 }
 
 func mapMemory(kind string, files []*os.File, id int, size vital.Size) ([]byte, error) {
