@@ -16,7 +16,7 @@ import (
 )
 
 // churnFor is how long TestTrackersUnderDrawnChurn goes on; churnEnv carries it to the host.
-var churnFor = flag.Duration("churn", 20*time.Second, "how long to draw programs for the trackers")
+var churnFor = flag.Duration("churn", 45*time.Second, "how long to draw programs for the trackers; 10m and the like need a -timeout of some minutes more")
 
 const churnEnv = "DROVER_ENGINETEST_CHURN"
 

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -56,7 +57,7 @@ func onHost(t testing.TB, f func(), programs ...string) {
 		argv, ran = []string{at, "-test.run", "^$", "-test.benchtime", "1x", "-test.bench", "^" + t.Name() + "$"}, t.Name()
 	}
 	cmd := h.Command(ctx, argv...)
-	cmd.Env = append(cmd.Env, insideEnv+"=1", churnEnv+"="+churnFor.String())
+	cmd.Env = append(cmd.Env, insideEnv+"=1", churnEnv+"="+churnFor.String(), fmt.Sprintf("%s=%d", killsEnv, *kills))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("on the host: %v\n%s", err, out)

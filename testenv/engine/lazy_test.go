@@ -264,15 +264,14 @@ func (c *clanTree) killCRIU(h engine.Hold) {
 	must(c.T, h.Abort(c.ctx()))
 }
 
-// driverEnv makes this binary a process that drives CRIU as a keeper does, until it is killed: "dump" or "restore", the root's
-// pid, the cgroup, the images.
+// driverEnv makes this binary a process that drives CRIU as a keeper does, until it is killed: "dump", "dump-whole" (its memory too) or
+// "restore", the root's pid, the cgroup, the images.
 const driverEnv = "DROVER_ENGINETEST_DRIVER"
 
 // drive starts such a process and returns when it holds the tree; kill ends it, and returns when CRIU has ended too.
 func (c *clanTree) drive(what string) (kill func()) {
 	c.Helper()
-	cmd := exec.Command("/proc/self/exe", "-test.run", "^TestMemoryIsCarriedBesideTheImages$")
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d %s %s", driverEnv, what, c.tree.Pid, c.tree.Cgroup, c.images.Name()))
+	cmd := driver(what, c.tree, c.images.Name())
 	out, err := cmd.StdoutPipe()
 	must(c.T, err)
 	must(c.T, cmd.Start())
@@ -289,10 +288,16 @@ func (c *clanTree) drive(what string) (kill func()) {
 	}
 }
 
+func driver(what string, tree engine.Tree, images string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe", "-test.run", "^TestMemoryIsCarriedBesideTheImages$")
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d %s %s", driverEnv, what, tree.Pid, tree.Cgroup, images))
+	return cmd
+}
+
 func driveCRIU(t *testing.T) {
 	var what string
 	r := engine.RestoreRequest{Lazy: true}
-	d := engine.DumpRequest{Lazy: true}
+	d := engine.DumpRequest{}
 	var dir string
 	_, err := fmt.Sscan(os.Getenv(driverEnv), &what, &d.Tree.Pid, &d.Tree.Cgroup, &dir)
 	must(t, err)
@@ -300,10 +305,11 @@ func driveCRIU(t *testing.T) {
 	must(t, err)
 	r.Images, r.Cgroup = d.Images, d.Tree.Cgroup
 	e := criu.New(criu.Config{})
-	if what == "dump" {
-		_, err = e.Dump(t.Context(), d)
-	} else {
+	if what == "restore" {
 		_, err = e.Restore(t.Context(), r)
+	} else {
+		d.Lazy = what == "dump"
+		_, err = e.Dump(t.Context(), d)
 	}
 	must(t, err)
 	fmt.Println("held")
