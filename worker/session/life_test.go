@@ -43,10 +43,10 @@ func TestATreeMovesWithItsMemoryAndFiles(t *testing.T) {
 
 func TestATreeMovesWholeThoughItsTrackerFails(t *testing.T) {
 	p := newPair(t)
-	p.opts.Tracker = "brittle"
+	p.opts.Tracker = "softdirty"
 	movesWhole(t, p)
 	moved := p.state(p.source).Progress
-	if r := moved.Rounds[0].Track; moved.Tracker != "model" || r.Tracker != "model" || !strings.Contains(r.Fallback, "brittle failed, model began anew: it broke") {
+	if r := moved.Rounds[0].Track; moved.Tracker != "model" || r.Tracker != "model" || !strings.Contains(r.Fallback, "softdirty failed, model began anew: it broke") {
 		t.Errorf("by %s; %+v", moved.Tracker, r)
 	}
 }

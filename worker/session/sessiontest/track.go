@@ -19,7 +19,7 @@ import (
 	"drover/worker/tree"
 )
 
-// Tracker is the tracker of a tree of this world, for session.Config: "model", or "brittle", which fails in the middle of its first round and falls
+// Tracker is the tracker of a tree of this world, for session.Config: "model", or "softdirty", which fails in the middle of its first round and falls
 // back on the model.
 func Tracker(_ context.Context, name string, l tree.Lent, _ string) (track.Tracker, error) {
 	mine, ok := l.(lent)
@@ -35,8 +35,8 @@ func Tracker(_ context.Context, name string, l tree.Lent, _ string) (track.Track
 	switch name {
 	case "", "model":
 		return model("model"), nil
-	case "brittle":
-		return track.NewFalling([]string{"brittle", "model"}, model, nil), nil
+	case "softdirty":
+		return track.NewFalling([]string{"softdirty", "model"}, model, nil), nil
 	}
 	return nil, fmt.Errorf("there is no tracker %q", name)
 }
@@ -71,7 +71,7 @@ func (t *tracker) Round(ctx context.Context, emit func(image.Space, uint64, []by
 			if bytes.Equal(t.seen[s][addr], pages[addr]) {
 				continue
 			}
-			if st.Emitted++; t.name == "brittle" && st.Emitted == 20 {
+			if st.Emitted++; t.name == "softdirty" && st.Emitted == 20 {
 				return st, errors.New("it broke")
 			}
 			if err := emit(s, addr, pages[addr]); err != nil {
