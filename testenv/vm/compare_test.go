@@ -64,5 +64,8 @@ func compare(b *testing.B) report.Data {
 		b.Fatal(err)
 	}
 	d.Machine.Drover, d.Command = hosttest.Commit(b), "make bench-report-vm BENCH='"+*selection+"'"
+	if *keep {
+		d.Command += " KEEP=1"
+	}
 	return d
 }
