@@ -9,7 +9,6 @@ import (
 
 	"drover/testenv/bench/report"
 	"drover/testenv/host/hosttest"
-	"drover/testenv/vm"
 )
 
 var (
@@ -45,7 +44,7 @@ func BenchmarkCompareEmulated(b *testing.B) {
 // compare is what the comparison finds in a machine of its own. How it goes comes on the machine's console.
 func compare(b *testing.B) report.Data {
 	b.Helper()
-	m := boot(b, vm.Size{Megabytes: 4096, Processors: 1})
+	m := boot(b, 4096)
 	installPrograms(b, m, []string{"./cmd/drover", "./testenv/victims/dirtier", "./testenv/bench/phaul"})
 	at := installTests(b, m, "drover/testenv/bench")
 	ctx, cancel := context.WithTimeout(b.Context(), 2*time.Hour)

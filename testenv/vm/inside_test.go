@@ -18,13 +18,13 @@ const insideEnv = "DROVER_VMTEST_INSIDE"
 
 // inMachine runs a test in a machine of its own: outside it boots one, builds this package's tests and the programs (packages of
 // this module), installs them and runs the test that called it there; inside it runs f.
-func inMachine(t *testing.T, size vm.Size, packages []string, f func()) {
+func inMachine(t *testing.T, megabytes int, packages []string, f func()) {
 	t.Helper()
 	if os.Getenv(insideEnv) != "" {
 		f()
 		return
 	}
-	m := boot(t, size)
+	m := boot(t, megabytes)
 	installPrograms(t, m, packages)
 	runTests(t, m, ".", "^"+t.Name()+"$", insideEnv)
 }
@@ -77,9 +77,9 @@ func install(t testing.TB, m *vm.Machine, file, at string) {
 	}
 }
 
-func boot(t testing.TB, size vm.Size) *vm.Machine {
+func boot(t testing.TB, megabytes int) *vm.Machine {
 	t.Helper()
-	m, err := vm.Boot(t.Context(), os.Stderr, size)
+	m, err := vm.Boot(t.Context(), os.Stderr, megabytes)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,11 +8,10 @@ import (
 	"drover/internal/migration"
 	"drover/testenv/cluster"
 	"drover/testenv/host/hosttest"
-	"drover/testenv/vm"
 )
 
 func TestAMigrationMakesItsRoundsBySoftDirtyWhereTheKernelHasIt(t *testing.T) {
-	inMachine(t, vm.Size{Megabytes: 2048}, []string{"./cmd/drover", "./testenv/victims/dirtier"}, func() {
+	inMachine(t, 2048, []string{"./cmd/drover", "./testenv/victims/dirtier"}, func() {
 		c := newCluster(t)
 		drover := func(args ...string) string {
 			t.Helper()

@@ -30,7 +30,7 @@ func shell(t *testing.T, m *vm.Machine) func(format string, args ...any) string 
 var pagesWritten = regexp.MustCompile(`Memory pages written: (\d+)`)
 
 func TestPreDumpRoundsShrinkAndTheirTreeGoesOn(t *testing.T) {
-	m := boot(t, vm.Size{Megabytes: 1024})
+	m := boot(t, 1024)
 	sh := shell(t, m)
 	sh("criu check --feature mem_dirty_track")
 	install(t, m, hosttest.Build(t, "./testenv/victims/dirtier"), "/usr/local/bin/dirtier")

@@ -18,7 +18,6 @@ import (
 	"drover/engine/image"
 	"drover/engine/track"
 	"drover/testenv/host/hosttest"
-	"drover/testenv/vm"
 )
 
 // within bounds every wait; a machine under emulation is slow.
@@ -26,7 +25,7 @@ const within = time.Minute
 
 func TestWhatSoftDirtyRoundsEmitAndAFinalDumpMakeAWholeTree(t *testing.T) {
 	victims := []string{"./testenv/victims/dirtier", "./testenv/victims/counter", "./testenv/victims/shm"}
-	inMachine(t, vm.Size{Megabytes: 1024}, victims, func() {
+	inMachine(t, 1024, victims, func() {
 		for _, v := range []struct {
 			name    string
 			argv    []string

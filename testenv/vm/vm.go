@@ -43,14 +43,8 @@ type Answer struct {
 	Failed   string // why it failed, "" if it did not
 }
 
-// Size is how large a machine is.
-type Size struct {
-	Megabytes  int // of memory, 192 at least
-	Processors int // 0 is one
-}
-
-// Boot starts a machine and returns when it answers. The caller closes it. Build output goes to log.
-func Boot(ctx context.Context, log io.Writer, size Size) (*Machine, error) {
+// Boot starts a machine with that much memory and returns when it answers. The caller closes it. Build output goes to log.
+func Boot(ctx context.Context, log io.Writer, megabytes int) (*Machine, error) {
 	p, err := build(ctx, log)
 	if err != nil {
 		return nil, err
@@ -60,7 +54,7 @@ func Boot(ctx context.Context, log io.Writer, size Size) (*Machine, error) {
 		return nil, errs.New(errs.Failed, "make a machine's folder: %w", err)
 	}
 	m := &Machine{dir: dir, done: make(chan struct{})}
-	if err := m.start(ctx, p, size); err != nil {
+	if err := m.start(ctx, p, megabytes); err != nil {
 		return nil, errors.Join(errs.New(errs.Failed, "boot a virtual machine: %w\n%s", err, m.lastWords()), m.Close())
 	}
 	return m, nil
@@ -74,7 +68,7 @@ func (m *Machine) lastWords() string {
 	return string(text[max(0, len(text)-8000):])
 }
 
-func (m *Machine) start(ctx context.Context, p parts, size Size) error {
+func (m *Machine) start(ctx context.Context, p parts, megabytes int) error {
 	socket := filepath.Join(m.dir, "port")
 	listener, err := net.Listen("unix", socket)
 	if err != nil {
@@ -82,9 +76,9 @@ func (m *Machine) start(ctx context.Context, p parts, size Size) error {
 	}
 	defer listener.Close()
 	// cx16 is left out because the emulation of cmpxchg16b has corrupted guests; huge pages, because one dirty byte would make 512
-	// pages dirty.
+	// pages dirty. It has one processor because guests with two have crashed under load.
 	m.qemu = exec.Command("qemu-system-x86_64",
-		"-accel", "tcg,thread=multi,tb-size=128", "-cpu", "max,-cx16", "-smp", fmt.Sprint(max(1, size.Processors)), "-m", fmt.Sprint(size.Megabytes),
+		"-accel", "tcg,thread=multi,tb-size=128", "-cpu", "max,-cx16", "-smp", "1", "-m", fmt.Sprint(megabytes),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "file:"+m.console(),
 		"-kernel", p.kernel, "-initrd", p.initramfs,
 		"-append", "console=ttyS0 quiet panic=-1 mitigations=off transparent_hugepage=never",

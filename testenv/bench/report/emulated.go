@@ -12,13 +12,13 @@ func emulated(b *strings.Builder, d Data) {
 	all := grouped(d.Runs)
 	for _, group := range byProgramAndLink(all) {
 		fmt.Fprintf(b, "### %s, %s\n\n", group[0].Program, group[0].Link)
-		row(b, "memory", "load", "by", "moves", "blackout", "client gap", "total", "on the wire", "rounds")
-		rule(b, 9)
+		row(b, "memory", "load", "by", "moves", "blackout", "client gap", "total", "on the wire", "rounds", "predicted")
+		rule(b, 10)
 		for _, s := range group {
 			best := find(group, func(o series) bool { return o.Case == s.Case && o.method == d.Best })
 			row(b, bytesText(float64(s.Size)), s.loadText(), s.method, s.movesText(),
 				s.beside(best, blackout, millisText), s.beside(best, gap, millisText), s.beside(best, total, millisText), s.beside(best, wire, bytesText),
-				s.of(rounds).text(figure))
+				s.of(rounds).text(figure), s.of(predicted).text(millisText))
 		}
 		b.WriteString("\n")
 	}
@@ -48,7 +48,8 @@ other, on the same hosts, over the same link, with the same program. Beside thos
 - ` + "`" + PreDumps + "`" + `: rounds of ` + "`criu pre-dump`" + ` while the program runs, each sent as the dump is, until fewer than 64 pages are
   left, or no fewer than in the round before, or eight were made; then a dump of what has changed since. The SSH connection is the same;
 - ` + "`" + Phaul + "`" + `: a small program around the package (testenv/bench/phaul). CRIU's pages go through a forwarded socket of that
-  SSH connection as they are; the rest of the dump is sent as above, and CRIU holds the source until the target runs.
+  SSH connection as they are; the rest of the dump is sent as above, and CRIU holds the source until the target runs. It makes one
+  round only: its rule compares the first round with none before it, takes that for growth, and stops (go-criu 8.3, phaul/client.go).
 
 The raw data is in [results-vm.json](results-vm.json). It was made with
 `

@@ -121,7 +121,7 @@ func TestThePageTellsOfTheMachinesOwnKernelAndOfTheEmulatedOne(t *testing.T) {
 		"    make bench-report\n", `| 64 MiB | 10 % of it a second | criu \| tar \| zstd -1 \| ssh \| criu | 1 | 500 ms | 510 ms |`,
 		"    make bench-report-vm\n", "| drover wp | 1 | **1**: 1000 ms | **1**: 1010 ms |",
 		"| go-criu's phaul over ssh | 2 | **4**: 4000 ms (3000 ms–5000 ms) |", `| criu pre-dump \| tar \| zstd -1 \| ssh \| criu | 1 | **0.50**: 500 ms |`,
-		"| 2 |\n", "In bold: how many times drover wp's",
+		"| 2 | – |\n", "In bold: how many times drover wp's",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page does not say %q:\n%s", want, text)
