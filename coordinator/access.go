@@ -80,6 +80,22 @@ func (c *Coordinator) Cordon(ctx context.Context, host string, on bool) (api.Hos
 	return l.hostNow(h, time.Now()), nil
 }
 
+// LimitHost limits what the host's sources send together; the host hears of it in the answer to its next heartbeat.
+func (c *Coordinator) LimitHost(ctx context.Context, host string, bytesPerSecond int64) (api.Host, error) {
+	l, err := c.leading()
+	if err != nil {
+		return api.Host{}, err
+	}
+	if _, err := c.node.Propose(ctx, by(ctx), record.HostBandwidth{Name: host, BytesPerSecond: bytesPerSecond}); err != nil {
+		return api.Host{}, err
+	}
+	h, err := c.hostRecord(host)
+	if err != nil {
+		return api.Host{}, err
+	}
+	return l.hostNow(h, time.Now()), nil
+}
+
 // RemoveHost forgets a host that owns nothing any more, and hangs up on it.
 func (c *Coordinator) RemoveHost(ctx context.Context, name string) error {
 	l, err := c.leading()

@@ -189,7 +189,12 @@ func (h *fakeWorker) beat(ctx context.Context, pool *link.Pool, coordinators []s
 				break
 			}
 			once, cancel := context.WithTimeout(ctx, 2*time.Second)
-			_, err := api.NewClient(pool.HTTP(a, pki.RoleCoordinator)).Heartbeat(once, hb)
+			reply, err := api.NewClient(pool.HTTP(a, pki.RoleCoordinator)).Heartbeat(once, hb)
+			if err == nil {
+				h.world.mu.Lock()
+				h.bandwidth = reply.Bandwidth
+				h.world.mu.Unlock()
+			}
 			cancel()
 			if err == nil {
 				break

@@ -139,6 +139,7 @@ type fakeWorker struct {
 	restoreFor time.Duration
 	failAt     workerapi.Step // as a target: the session fails instead of reaching it
 	quiet      bool           // sends no heartbeats
+	bandwidth  int64          // as the last heartbeat's answer said
 	stop       func()
 	calls      []string
 }
@@ -311,7 +312,17 @@ func (h *fakeWorker) Judge(context.Context, workerapi.Inventory) ([]workerapi.Fi
 	return call(h, "Judge", func() ([]workerapi.Finding, error) { return h.findings, nil })
 }
 
-func (h *fakeWorker) SetBandwidth(context.Context, migration.ID, int64) error { return nil }
+func (h *fakeWorker) SetBandwidth(_ context.Context, id migration.ID, n int64) error {
+	_, err := call(h, fmt.Sprintf("SetBandwidth %d", n), func() (int, error) {
+		s, err := h.session(id)
+		if err == nil {
+			s.state.Progress.Bandwidth = n
+			h.step(s, s.state.Step)
+		}
+		return 0, err
+	})
+	return err
+}
 
 func (h *fakeWorker) Session(_ context.Context, id migration.ID) (workerapi.SessionState, error) {
 	return call(h, "Session", func() (workerapi.SessionState, error) {

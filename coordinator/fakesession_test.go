@@ -22,6 +22,9 @@ func (h *fakeWorker) Open(_ context.Context, req workerapi.OpenRequest) (workera
 		if req.Role == migration.Source {
 			h.later(h.copyFor, s, workerapi.StepOpen, func() {
 				s.state.Progress.BlackoutGuess = 50 * time.Millisecond
+				if req.DryRun {
+					s.state.Progress.Forecast = &workerapi.Forecast{Ends: workerapi.EndsWithin, Blackout: 50 * time.Millisecond, Rounds: 2}
+				}
 				h.step(s, workerapi.StepReady)
 			})
 		}
@@ -49,6 +52,9 @@ func (h *fakeWorker) CutOver(_ context.Context, id migration.ID, epoch migration
 		}
 		if s.state.Step != workerapi.StepReady {
 			return 0, nil
+		}
+		if s.req.DryRun {
+			h.world.t.Error("a dry run was told to cut over")
 		}
 		h.world.halt(s.state.Workload, h.name)
 		s.frozen = time.Now()

@@ -17,6 +17,7 @@ type lead struct {
 	ctx      context.Context
 	presence *presence
 	drivers  *drive.Set
+	dryRuns  dryRuns
 }
 
 // leading is this time's lead, errs.Unavailable if this coordinator does not lead.
@@ -63,7 +64,7 @@ func (c *Coordinator) serveTerm(ctx context.Context) {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-	l := &lead{ctx: ctx, presence: newPresence(time.Now())}
+	l := &lead{ctx: ctx, presence: newPresence(time.Now()), dryRuns: dryRuns{of: map[string]bool{}}}
 	l.drivers = drive.NewSet(c.node, hosts{c, l.presence}, c.log)
 	c.lead.Store(l)
 	c.log.Info("leading", "term", c.node.Term())

@@ -29,6 +29,9 @@ func (c *Coordinator) Migrate(ctx context.Context, req api.MigrateRequest) (api.
 		return api.Migration{}, err
 	}
 	w, err := c.movable(req.Workload, req.To)
+	if err == nil {
+		err = l.dryRuns.check(req.Workload)
+	}
 	if err != nil {
 		return api.Migration{}, err
 	}
@@ -230,6 +233,17 @@ func (c *Coordinator) Doctor(ctx context.Context, name, to string) (api.DoctorRe
 		}
 	}
 	return out, nil
+}
+
+// LimitMigration changes a migration's limit in the record; its driver tells the source.
+func (c *Coordinator) LimitMigration(ctx context.Context, id migration.ID, bytesPerSecond int64) (api.Migration, error) {
+	if _, err := c.leading(); err != nil {
+		return api.Migration{}, err
+	}
+	if _, err := c.node.Propose(ctx, by(ctx), record.Bandwidth{Migration: id, BytesPerSecond: bytesPerSecond}); err != nil {
+		return api.Migration{}, err
+	}
+	return c.Migration(ctx, id)
 }
 
 // AbortMigration proposes ABORT from whatever undecided phase the migration is in.

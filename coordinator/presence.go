@@ -136,6 +136,7 @@ func (c *Coordinator) Heartbeat(ctx context.Context, hb api.Heartbeat) (api.Hear
 	if !known {
 		return reply, errs.New(errs.NotFound, "host %s is not a member of this cluster", name).WithNext("join it again, with a new token")
 	}
+	reply.Bandwidth = host.Bandwidth
 	l.presence.hear(hb, time.Now())
 	c.learn(ctx, host, hb, owned)
 	c.endStrays(l, host, hb.Sessions)
@@ -190,7 +191,7 @@ func (l *lead) hostNow(h record.Host, now time.Time) api.Host {
 	if l.presence.silent(h.Name, now) {
 		state = "silent"
 	}
-	return api.Host{Name: h.Name, Address: h.Address, Cordoned: h.Cordoned, Joined: h.Joined, State: state, LastSeen: w.At, Facts: w.Facts}
+	return api.Host{Name: h.Name, Address: h.Address, Cordoned: h.Cordoned, Bandwidth: h.Bandwidth, Joined: h.Joined, State: state, LastSeen: w.At, Facts: w.Facts}
 }
 
 // workloadNow joins a workload's record with what its owner last said.

@@ -36,8 +36,8 @@ func (a *app) cmdHosts() *cobra.Command {
 }
 
 func (a *app) cmdHost() *cobra.Command {
-	family := &cobra.Command{Use: "host", Short: "forget a host"}
-	family.AddCommand(a.command(pageHostRemove, a.askOne(func(ctx context.Context, c *cluster, name string) error {
+	family := &cobra.Command{Use: "host", Short: "limit what a host sends, or forget it"}
+	family.AddCommand(a.cmdHostLimit(), a.command(pageHostRemove, a.askOne(func(ctx context.Context, c *cluster, name string) error {
 		if err := c.RemoveHost(ctx, name); err != nil {
 			return err
 		}

@@ -27,9 +27,12 @@ ctrl-C asks whether to abort (without a terminal it aborts): the move is rolled 
 
 What is taken from the tree is given back before it is frozen, or when the move is given up.
 
+--dry-run opens everything and sends two real rounds, says how long the move would take and the tree stand still, and what the policy would do, and leaves nothing behind on either host or in the record. It takes as long as the first round does. ctrl-C ends it.
+
 Defaults come from the client's configuration, section migrate.`,
 	example: `drover migrate web --to beta
 drover migrate cache --to anywhere --downtime 100ms --strict
+drover migrate cache --to beta --policy must-move --dry-run
 drover migrate job --to beta --final-state stopped --source-final-state stopped`,
 	exits: exits{
 		errs.Failed:   "it was tried and did not work, or was left to the cluster by ctrl-C",
@@ -42,17 +45,26 @@ drover migrate job --to beta --final-state stopped --source-final-state stopped`
 
 func (a *app) cmdMigrate() *cobra.Command {
 	var to string
-	var detach bool
+	var detach, dry bool
 	var move moveFlags
 	cmd := a.command(pageMigrate, nil)
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		if to == "" {
 			return badUse(cmd, "--to is missing")
 		}
+		if dry {
+			if err := dryRunFlags(detach, cmd.Flags().Changed); err != nil {
+				return err
+			}
+		}
 		return move.check()
 	}
 	cmd.RunE = a.steer(func(ctx context.Context, c *cluster, args []string) error {
-		m, err := a.admit(ctx, c, api.MigrateRequest{Workload: args[0], To: to, Options: move.options(c.cfg.Migrate)})
+		req := api.MigrateRequest{Workload: args[0], To: to, Options: move.options(c.cfg.Migrate)}
+		if dry {
+			return a.dryRun(ctx, c, req)
+		}
+		m, err := a.admit(ctx, c, req)
 		if err != nil {
 			return err
 		}
@@ -64,6 +76,7 @@ func (a *app) cmdMigrate() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&to, "to", "", `the target, or "anywhere" to let the cluster choose; required`)
 	flags.BoolVar(&detach, "detach", false, "return once it is admitted; drover watch shows the rest")
+	flags.BoolVar(&dry, "dry-run", false, "make two rounds, say what the move would come to, and undo them: the tree is never stopped")
 	move.single(flags)
 	move.common(flags)
 	return cmd

@@ -323,6 +323,35 @@ func (f *fake) AbortMigration(ctx context.Context, id migration.ID, reason strin
 	return m, nil
 }
 
+func (f *fake) LimitMigration(ctx context.Context, id migration.ID, rate int64) (api.Migration, error) {
+	m, err := f.Migration(ctx, id)
+	m.Options.Bandwidth = rate
+	return m, err
+}
+
+func (f *fake) LimitHost(_ context.Context, name string, rate int64) (api.Host, error) {
+	h, ok := f.hosts[name]
+	if !ok {
+		return h, errs.New(errs.NotFound, "no host is called %q", name)
+	}
+	h.Bandwidth = rate
+	return h, nil
+}
+
+func (f *fake) DryRun(_ context.Context, req api.MigrateRequest, tell func(api.DryRun) error) error {
+	w, err := f.workload(req.Workload)
+	if err != nil {
+		return err
+	}
+	d := api.DryRun{Workload: w.Name, Source: w.Owner, Target: req.To, Options: req.Options.Resolved(), Progress: workerapi.Progress{Tracker: "wp", Round: 1, WireBytes: 3e6}}
+	if err := tell(d); err != nil {
+		return err
+	}
+	d.Progress.Round = 2
+	d.Forecast = &workerapi.Forecast{Ends: workerapi.EndsOver, Blackout: 700 * time.Millisecond, Rounds: 21, Took: 9 * time.Second, WireBytes: 200e6, DirtyRate: 12000, Rate: 110e6, Throttle: 80}
+	return tell(d)
+}
+
 func (f *fake) Apply(_ context.Context, spec api.PlanSpec) (api.Plan, error) {
 	p := api.Plan{Spec: spec, State: api.PlanDone, Created: longAgo, Started: longAgo, Ended: longAgo}
 	for _, item := range spec.Migrations {

@@ -50,6 +50,9 @@ func (v hostView) text(w io.Writer) {
 	fact(w, "state", hostState(h))
 	fact(w, "last seen", since(h.LastSeen))
 	fact(w, "address", h.Address)
+	if h.Bandwidth > 0 {
+		fact(w, "may send", rateOf(float64(h.Bandwidth)))
+	}
 	if f.CPUs == 0 {
 		fmt.Fprintln(w, "nothing has been heard of it yet")
 		return

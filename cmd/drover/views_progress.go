@@ -32,6 +32,7 @@ func (v migrationProgress) details() (parts []string) {
 	say(p.PagesTotal > 0, "%s pages left of %s", count(p.PagesLeft), count(p.PagesTotal))
 	say(p.WireBytes > 0, "%s sent", bytesOf(p.WireBytes))
 	say(p.Rate > 0, "%s", rateOf(p.Rate))
+	say(p.Limit > 0, "of %s allowed", rateOf(float64(p.Limit)))
 	say(p.Throttle > 0, "slowed down by %d%%", p.Throttle)
 	say(p.BlackoutGuess > 0 && v.Blackout == 0, "blackout ~%s", span(p.BlackoutGuess))
 	say(p.TimeLeft > 0, "~%s left", span(p.TimeLeft))

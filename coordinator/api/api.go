@@ -49,6 +49,14 @@ type Coordinator interface {
 	Migrate(ctx context.Context, req MigrateRequest) (Migration, error)
 	// AbortMigration asks for a verdict of Abort; errs.Conflict if it has been decided otherwise.
 	AbortMigration(ctx context.Context, id migration.ID, reason string) (Migration, error)
+	// LimitMigration changes what a migration may send while it copies, in bytes a second; 0 is no limit. errs.Conflict once it is
+	// frozen or has ended.
+	LimitMigration(ctx context.Context, id migration.ID, bytesPerSecond int64) (Migration, error)
+	// LimitHost changes what all sources of a host may send together while they copy, as long as the host is a member; 0 is no limit.
+	LimitHost(ctx context.Context, host string, bytesPerSecond int64) (Host, error)
+	// DryRun does what Migrate would up to two rounds of copying, really sent, calls f as they go on and last with the forecast, and
+	// undoes all of it. Nothing of it is in the record. It ends with ctx.
+	DryRun(ctx context.Context, req MigrateRequest, f func(DryRun) error) error
 	Apply(ctx context.Context, p PlanSpec) (Plan, error)
 	// SteerPlan pauses, resumes or cancels a plan. Running migrations go on to their end unless cancelled.
 	SteerPlan(ctx context.Context, name string, to PlanState) (Plan, error)
@@ -97,13 +105,14 @@ type CoordinatorState struct {
 
 // Host is a host as the record and its last heartbeat have it.
 type Host struct {
-	Name     string              `json:"name"`
-	Address  string              `json:"address"`
-	Cordoned bool                `json:"cordoned,omitempty"`
-	Joined   time.Time           `json:"joined"`
-	State    string              `json:"state"` // "up", "silent" (no heartbeat for 5 s)
-	LastSeen time.Time           `json:"last_seen,omitzero"`
-	Facts    workerapi.HostFacts `json:"facts"`
+	Name      string              `json:"name"`
+	Address   string              `json:"address"`
+	Cordoned  bool                `json:"cordoned,omitempty"`
+	Bandwidth int64               `json:"bandwidth,omitempty"` // its limit, bytes a second; 0 is none
+	Joined    time.Time           `json:"joined"`
+	State     string              `json:"state"` // "up", "silent" (no heartbeat for 5 s)
+	LastSeen  time.Time           `json:"last_seen,omitzero"`
+	Facts     workerapi.HostFacts `json:"facts"`
 }
 
 // Workload is a workload as the record has it, with what its host last said.
@@ -173,6 +182,17 @@ type Migration struct {
 	Transitions []Transition          `json:"transitions"`
 	Progress    workerapi.Progress    `json:"progress"`
 	Findings    []workerapi.Finding   `json:"findings,omitempty"` // the doctor's, all but plain GO
+}
+
+// DryRun is how a dry run stands. It has ended once Forecast is there.
+type DryRun struct {
+	Workload string                `json:"workload"`
+	Source   string                `json:"source"`
+	Target   string                `json:"target"`
+	Options  workerapi.MoveOptions `json:"options"`
+	Progress workerapi.Progress    `json:"progress"`
+	Forecast *workerapi.Forecast   `json:"forecast,omitempty"`
+	Findings []workerapi.Finding   `json:"findings,omitempty"` // the doctor's, all but plain GO
 }
 
 // Downtime is how a blackout compares with what was asked for and with what was expected.
@@ -314,6 +334,8 @@ type Heartbeat struct {
 // HeartbeatReply tells a worker what the record expects of it.
 type HeartbeatReply struct {
 	Epochs map[string]migration.Epoch `json:"epochs"` // by workload that this host owns
+	// Bandwidth limits what the host's sources send together, in bytes a second; 0 is no limit.
+	Bandwidth int64 `json:"bandwidth,omitempty"`
 }
 
 // VerdictReply is what the record says of a migration.

@@ -125,6 +125,18 @@ func (c client) AbortMigration(ctx context.Context, id migration.ID, reason stri
 	return post[Migration](ctx, c, at("migrations", string(id), "abort"), reasonCall{reason})
 }
 
+func (c client) LimitMigration(ctx context.Context, id migration.ID, bytesPerSecond int64) (Migration, error) {
+	return post[Migration](ctx, c, at("migrations", string(id), "limit"), limitCall{bytesPerSecond})
+}
+
+func (c client) LimitHost(ctx context.Context, host string, bytesPerSecond int64) (Host, error) {
+	return post[Host](ctx, c, at("hosts", host, "limit"), limitCall{bytesPerSecond})
+}
+
+func (c client) DryRun(ctx context.Context, req MigrateRequest, f func(DryRun) error) error {
+	return rpc.Stream(ctx, c.http, "POST", "/v1/dry-runs", req, f)
+}
+
 func (c client) Apply(ctx context.Context, p PlanSpec) (Plan, error) {
 	return post[Plan](ctx, c, "/v1/plans", p)
 }

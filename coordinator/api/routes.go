@@ -53,6 +53,9 @@ type (
 	cordonCall struct {
 		On bool `json:"on"`
 	}
+	limitCall struct {
+		BytesPerSecond int64 `json:"bytes_per_second"`
+	}
 	keyCall struct {
 		Key string `json:"key"`
 	}
@@ -76,7 +79,7 @@ var Routes = []Route{
 	moved("GET /v1/migrations/{id}", NeedMember, func(ctx context.Context, c Coordinator, id migration.ID, _ rpc.None) (Migration, error) {
 		return c.Migration(ctx, id)
 	}),
-	stream("GET /v1/migrations/{id}/events", NeedMember, func(r *http.Request, c Coordinator, send func(Migration) error) error {
+	stream("GET /v1/migrations/{id}/events", NeedMember, func(r *http.Request, c Coordinator, _ rpc.None, send func(Migration) error) error {
 		id := migration.ID(r.PathValue("id"))
 		if err := id.Valid(); err != nil {
 			return err
@@ -87,7 +90,7 @@ var Routes = []Route{
 	named("GET /v1/plans/{name}", NeedMember, func(ctx context.Context, c Coordinator, name string, _ rpc.None) (Plan, error) {
 		return c.Plan(ctx, name)
 	}),
-	stream("GET /v1/plans/{name}/events", NeedMember, func(r *http.Request, c Coordinator, send func(Plan) error) error {
+	stream("GET /v1/plans/{name}/events", NeedMember, func(r *http.Request, c Coordinator, _ rpc.None, send func(Plan) error) error {
 		return c.WatchPlan(r.Context(), r.PathValue("name"), send)
 	}),
 	named("POST /v1/workloads/{name}/doctor", NeedMember, func(ctx context.Context, c Coordinator, name string, in targetCall) (DoctorReport, error) {
@@ -116,6 +119,15 @@ var Routes = []Route{
 	}),
 	moved("POST /v1/migrations/{id}/abort", NeedOperator, func(ctx context.Context, c Coordinator, id migration.ID, in reasonCall) (Migration, error) {
 		return c.AbortMigration(ctx, id, in.Reason)
+	}),
+	moved("POST /v1/migrations/{id}/limit", NeedOperator, func(ctx context.Context, c Coordinator, id migration.ID, in limitCall) (Migration, error) {
+		return c.LimitMigration(ctx, id, in.BytesPerSecond)
+	}),
+	named("POST /v1/hosts/{name}/limit", NeedOperator, func(ctx context.Context, c Coordinator, name string, in limitCall) (Host, error) {
+		return c.LimitHost(ctx, name, in.BytesPerSecond)
+	}),
+	stream("POST /v1/dry-runs", NeedOperator, func(r *http.Request, c Coordinator, in MigrateRequest, send func(DryRun) error) error {
+		return c.DryRun(r.Context(), in, send)
 	}),
 	route("POST /v1/plans", NeedOperator, func(r *http.Request, c Coordinator, in PlanSpec) (Plan, error) { return c.Apply(r.Context(), in) }),
 	named("POST /v1/plans/{name}/steer", NeedOperator, func(ctx context.Context, c Coordinator, name string, in steerCall) (Plan, error) {
@@ -189,9 +201,9 @@ func moved[In, Out any](pattern string, need Need, f func(ctx context.Context, c
 	})
 }
 
-func stream[T any](pattern string, need Need, f func(r *http.Request, c Coordinator, send func(T) error) error) Route {
+func stream[In, T any](pattern string, need Need, f func(r *http.Request, c Coordinator, in In, send func(T) error) error) Route {
 	return Route{pattern, need, func(mux *http.ServeMux, pattern string, c Coordinator) {
-		rpc.HandleStream(mux, pattern, func(r *http.Request, _ rpc.None, send func(T) error) error { return f(r, c, send) })
+		rpc.HandleStream(mux, pattern, func(r *http.Request, in In, send func(T) error) error { return f(r, c, in, send) })
 	}}
 }
 

@@ -70,6 +70,15 @@ func (echo) Migrate(_ context.Context, r MigrateRequest) (Migration, error) {
 func (echo) AbortMigration(_ context.Context, id migration.ID, why string) (Migration, error) {
 	return Migration{ID: id, Reason: why}, nil
 }
+func (echo) LimitMigration(_ context.Context, id migration.ID, n int64) (Migration, error) {
+	return Migration{ID: id, Options: workerapi.MoveOptions{Bandwidth: n}}, nil
+}
+func (echo) LimitHost(_ context.Context, h string, n int64) (Host, error) {
+	return Host{Name: h, Bandwidth: n}, nil
+}
+func (echo) DryRun(_ context.Context, r MigrateRequest, f func(DryRun) error) error {
+	return f(DryRun{Workload: r.Workload, Target: r.To, Options: r.Options})
+}
 func (echo) Apply(_ context.Context, p PlanSpec) (Plan, error) { return Plan{Spec: p}, nil }
 func (echo) SteerPlan(_ context.Context, n string, to PlanState) (Plan, error) {
 	return Plan{By: n, State: to}, nil
@@ -160,7 +169,14 @@ func calls(c Coordinator, ctx context.Context) map[string]func() (any, error) {
 		"Migrate": func() (any, error) {
 			return one(c.Migrate(ctx, MigrateRequest{Workload: "redis", To: "beta", Options: opts}))
 		},
-		"AbortMigration":    func() (any, error) { return one(c.AbortMigration(ctx, "m-1", "why")) },
+		"AbortMigration": func() (any, error) { return one(c.AbortMigration(ctx, "m-1", "why")) },
+		"LimitMigration": func() (any, error) { return one(c.LimitMigration(ctx, "m-1", 7)) },
+		"LimitHost":      func() (any, error) { return one(c.LimitHost(ctx, "beta", 7)) },
+		"DryRun": func() (any, error) {
+			return watched(func(f func(any)) error {
+				return c.DryRun(ctx, MigrateRequest{Workload: "redis", To: "beta", Options: opts}, func(d DryRun) error { f(d); return nil })
+			})
+		},
 		"Apply":             func() (any, error) { return one(c.Apply(ctx, PlanSpec{Name: "p", Parallel: 2})) },
 		"SteerPlan":         func() (any, error) { return one(c.SteerPlan(ctx, "p", PlanPaused)) },
 		"Cordon":            func() (any, error) { return one(c.Cordon(ctx, "beta", true)) },

@@ -16,6 +16,7 @@ var limits = map[Verb]time.Duration{
 	Open:    30 * time.Second,
 	Look:    3 * time.Second,
 	CutOver: 10 * time.Second,
+	Limit:   5 * time.Second,
 	Decide:  90 * time.Second, // returns when it has been acted on: a hung CRIU has 60 s
 	Confirm: 90 * time.Second,
 	Record:  10 * time.Second,
@@ -73,8 +74,11 @@ func (d *driver) finish(ctx context.Context, s *slot, a Action, got answer, unwa
 		return
 	}
 	s.pause, s.retry = 0, time.Time{}
-	if a.Do == CutOver {
+	switch a.Do {
+	case CutOver:
 		side.CutOver = true
+	case Limit:
+		side.Limited = &a.Limit
 	}
 	if got.state != nil {
 		d.hear(ctx, got.role, *got.state)
@@ -164,6 +168,8 @@ func (d *driver) call(a Action) func(context.Context) answer {
 		return d.open(a, w)
 	case CutOver:
 		return func(ctx context.Context) answer { return answer{role: a.Role, err: w.CutOver(ctx, d.id, a.Epoch)} }
+	case Limit:
+		return func(ctx context.Context) answer { return answer{role: a.Role, err: w.SetBandwidth(ctx, d.id, a.Limit)} }
 	case Decide:
 		return func(ctx context.Context) answer { return state(w.Decide(ctx, d.id, a.Verdict, a.Epoch)) }
 	case Confirm:

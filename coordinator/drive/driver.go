@@ -160,11 +160,13 @@ func (a Action) slot() string {
 		return "log"
 	case Look:
 		return "look at " + string(a.Role)
+	case Limit:
+		return "limit"
 	}
 	return string(a.Role)
 }
 
 // same says whether two actions ask for the same.
 func (a Action) same(b Action) bool {
-	return a.Do == b.Do && a.Role == b.Role && a.Verdict == b.Verdict && a.Epoch == b.Epoch
+	return a.Do == b.Do && a.Role == b.Role && a.Verdict == b.Verdict && a.Epoch == b.Epoch && a.Limit == b.Limit
 }

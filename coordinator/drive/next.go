@@ -16,6 +16,7 @@ const (
 	Open    Verb = "open"     // open a host's session
 	Look    Verb = "look"     // ask a host how its session stands
 	CutOver Verb = "cut over" // tell the source that it may freeze
+	Limit   Verb = "limit"    // tell the source what it may send
 	Decide  Verb = "decide"   // deliver the verdict
 	Confirm Verb = "confirm"  // end a committed session
 	Record  Verb = "record"   // propose Change
@@ -29,6 +30,7 @@ type Action struct {
 	Verdict migration.Verdict
 	Epoch   migration.Epoch
 	Change  record.Change
+	Limit   int64 // bytes a second, 0 is none
 	At      time.Time
 }
 
@@ -91,7 +93,7 @@ func (v *View) forward() []Action {
 		if source == rank[workerapi.StepReady] {
 			return []Action{v.step(record.Step{Events: []migration.Event{migration.EvFreeze}, Note: v.grantNote(), Predicted: v.Source.Session.Progress.BlackoutGuess})}
 		}
-		return nil
+		return v.limit()
 	}
 	if source < rank[workerapi.StepFrozen] {
 		if v.Source.CutOver {
@@ -103,6 +105,18 @@ func (v *View) forward() []Action {
 		return nil
 	}
 	return []Action{v.step(record.Step{Events: toCommit[m.Phase], Note: v.digestNote()})}
+}
+
+// limit tells a source that copies of a limit that was changed meanwhile.
+func (v *View) limit() []Action {
+	wanted, has := max(0, v.Migration.Options.Bandwidth), v.Source.Session.Progress.Bandwidth
+	if v.Source.Limited != nil {
+		has = *v.Source.Limited
+	}
+	if wanted == has || v.Source.step() != workerapi.StepOpen {
+		return nil
+	}
+	return []Action{{Do: Limit, Role: migration.Source, Limit: wanted}}
 }
 
 // grantNote says that the freeze was granted and, if the blackout will be longer than asked for, why it was asked for.

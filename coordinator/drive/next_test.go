@@ -76,6 +76,11 @@ func predicted(d time.Duration) func(*View) {
 func freezeDeadline(d time.Duration) func(*View) {
 	return func(v *View) { v.Migration.Options.FreezeDeadline = d }
 }
+func limited(n int64) func(*View)   { return func(v *View) { v.Migration.Options.Bandwidth = n } }
+func toldLimit(n int64) func(*View) { return func(v *View) { v.Source.Limited = &n } }
+func sends(n int64) func(*workerapi.SessionState) {
+	return func(s *workerapi.SessionState) { s.Progress.Bandwidth = n }
+}
 func cutOver(v *View)        { v.Source.CutOver = true }
 func targetRebooted(v *View) { v.Target.Rebooted = true }
 func sourceRemoved(v *View)  { v.Source.Removed = true }
@@ -112,6 +117,8 @@ func words(acts []Action) string {
 			}
 		case Decide:
 			out = append(out, fmt.Sprintf("%s %s e%d", a.Role, a.Verdict, a.Epoch))
+		case Limit:
+			out = append(out, fmt.Sprintf("limit %s to %d", a.Role, a.Limit))
 		case CutOver, Confirm, Open:
 			out = append(out, fmt.Sprintf("%s %s e%d", a.Do, a.Role, a.Epoch))
 		default:
@@ -136,6 +143,11 @@ func TestNext(t *testing.T) {
 		{"then it begins", view(migration.Admitted, target(open), source(open)), "record begin"},
 		{"a new leader asks both", view(migration.Copying), "look source; look target"},
 		{"rounds go on", view(migration.Copying, target(open), source(open)), ""},
+		{"its limit was changed", view(migration.Copying, target(open), source(open), limited(5e6)), "limit source to 5000000"},
+		{"it has been told, and has not said so yet", view(migration.Copying, target(open), source(open), limited(5e6), toldLimit(5e6)), ""},
+		{"it was changed again", view(migration.Copying, target(open), source(open), limited(workerapi.Unlimited), toldLimit(5e6)), "limit source to 0"},
+		{"a source with the limit that it began with", view(migration.Copying, target(open), source(open, sends(5e6)), limited(5e6)), ""},
+		{"a limit that comes too late", view(migration.Copying, target(open), source(ready), limited(5e6)), "record freeze"},
 		{"the source asks to freeze", view(migration.Copying, target(open), source(ready)), "record freeze"},
 		{"it may, and is told", view(migration.Frozen, target(open), source(ready)), "cut over source e7"},
 		{"it has been told", view(migration.Frozen, target(open), source(ready), cutOver), ""},

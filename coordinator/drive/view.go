@@ -26,6 +26,7 @@ type Side struct {
 	Seen    time.Time // when it was last said
 	Absent  bool      // the host answers and has no such session
 	CutOver bool      // source: it has been told to freeze, and has agreed
+	Limited *int64    // source: the limit that it has been told, nil before it was
 	// FrozenAt and ReleasedAt are when the tree stopped on the source and ran on the target, by this coordinator's clock.
 	FrozenAt   time.Time
 	ReleasedAt time.Time

@@ -21,6 +21,7 @@ const (
 	TypeHostAddress     Type = "host-address"
 	TypeHostCordon      Type = "host-cordon"
 	TypeHostRemove      Type = "host-remove"
+	TypeHostBandwidth   Type = "host-bandwidth"
 	TypeTokenNew        Type = "token-new"
 	TypeOperatorSet     Type = "operator-set"
 	TypeWorkloadAdd     Type = "workload-add"
@@ -30,6 +31,7 @@ const (
 	TypeWorkloadRemove  Type = "workload-remove"
 	TypeAdmit           Type = "admit"
 	TypeStep            Type = "step"
+	TypeBandwidth       Type = "bandwidth"
 	TypeNote            Type = "note"
 	TypePlanPut         Type = "plan-put"
 	TypePlanItems       Type = "plan-items"
@@ -84,6 +86,8 @@ var decoders = map[Type]func(json.RawMessage) (Change, error){
 	TypeWorkloadRemove:  decode[WorkloadRemove],
 	TypeAdmit:           decode[Admit],
 	TypeStep:            decode[Step],
+	TypeBandwidth:       decode[Bandwidth],
+	TypeHostBandwidth:   decode[HostBandwidth],
 	TypeNote:            decode[Note],
 	TypePlanPut:         decode[PlanPut],
 	TypePlanItems:       decode[PlanItems],

@@ -106,7 +106,7 @@ func (j HostJoin) apply(s *State, c meta) error {
 		return conflict("a host called %s is a member already, at %s", h.Name, h.Address).WithNext("choose another name, or drover host rm %s", h.Name)
 	}
 	s.Tokens[used.Hash] = used
-	s.Hosts[j.Name] = Host{Name: j.Name, Address: j.Address, Cordoned: h.Cordoned, Joined: c.time, Key: j.Key}
+	s.Hosts[j.Name] = Host{Name: j.Name, Address: j.Address, Cordoned: h.Cordoned, Bandwidth: h.Bandwidth, Joined: c.time, Key: j.Key}
 	return nil
 }
 
@@ -148,6 +148,28 @@ func (h HostCordon) apply(s *State, _ meta) error {
 	}
 	host.Cordoned = h.On
 	s.Hosts[h.Name] = host
+	return nil
+}
+
+// HostBandwidth limits what a host's sources send together.
+type HostBandwidth struct {
+	Name           string `json:"name"`
+	BytesPerSecond int64  `json:"bytes_per_second"` // 0 is no limit
+}
+
+func (HostBandwidth) kind() Type        { return TypeHostBandwidth }
+func (h HostBandwidth) subject() string { return h.Name }
+
+func (h HostBandwidth) apply(s *State, _ meta) error {
+	host, ok := s.Hosts[h.Name]
+	switch {
+	case !ok:
+		return unknown("host", h.Name)
+	case h.BytesPerSecond < 0:
+		return errs.New(errs.Invalid, "a bandwidth of %d bytes a second is not possible", h.BytesPerSecond)
+	}
+	host.Bandwidth = h.BytesPerSecond
+	s.Hosts[host.Name] = host
 	return nil
 }
 

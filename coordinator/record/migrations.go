@@ -141,6 +141,32 @@ func (t Step) effect(ev migration.Event, m Migration, w Workload) (Migration, Wo
 	return m, w
 }
 
+// Bandwidth changes what a migration may send while it copies.
+type Bandwidth struct {
+	Migration      migration.ID `json:"migration"`
+	BytesPerSecond int64        `json:"bytes_per_second"` // 0 is no limit
+}
+
+func (Bandwidth) kind() Type        { return TypeBandwidth }
+func (b Bandwidth) subject() string { return string(b.Migration) }
+
+func (b Bandwidth) apply(s *State, _ meta) error {
+	m, ok := s.Migrations[b.Migration]
+	switch {
+	case !ok:
+		return unknown("migration", string(b.Migration))
+	case m.Phase != migration.Admitted && m.Phase != migration.Copying:
+		return conflict("migration %s is %s: only its copying is limited", m.ID, m.Phase)
+	case b.BytesPerSecond < 0:
+		return errs.New(errs.Invalid, "a bandwidth of %d bytes a second is not possible", b.BytesPerSecond)
+	}
+	if m.Options.Bandwidth = b.BytesPerSecond; b.BytesPerSecond == 0 {
+		m.Options.Bandwidth = workerapi.Unlimited // not what the policy says
+	}
+	s.Migrations[m.ID] = m
+	return nil
+}
+
 // forgetOldMigrations keeps the newest maxEnded of those that have ended.
 func (s *State) forgetOldMigrations() {
 	if len(s.Migrations) <= maxEnded {

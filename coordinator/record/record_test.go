@@ -14,6 +14,7 @@ import (
 	"drover/internal/errs"
 	"drover/internal/migration"
 	"drover/internal/workload"
+	workerapi "drover/worker/api"
 )
 
 var epochZero = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -200,6 +201,40 @@ func TestAdmission(t *testing.T) {
 		err := settled(t).do(c.first...).try(c.admit)
 		if c.want == 0 && err != nil || c.want != 0 && (err == nil || errs.KindOf(err) != c.want) {
 			t.Errorf("%s: got %v", c.why, err)
+		}
+	}
+}
+
+func TestOnlyCopyingIsLimited(t *testing.T) {
+	b := settled(t).do(admit("m"), Bandwidth{Migration: "m", BytesPerSecond: 5}, step(migration.Admitted, 1, migration.EvBegin))
+	if got := b.Migrations["m"].Options.Bandwidth; got != 5 {
+		t.Errorf("its limit is %d", got)
+	}
+	b.do(Bandwidth{Migration: "m"})
+	if got := b.Migrations["m"].Options.Bandwidth; got != workerapi.Unlimited {
+		t.Errorf("without one it is %d, which asks for the policy's", got)
+	}
+	if err := b.try(Bandwidth{Migration: "m", BytesPerSecond: -1}); errs.KindOf(err) != errs.Invalid {
+		t.Errorf("less than nothing: %v", err)
+	}
+	b.do(step(migration.Copying, 1, migration.EvFreeze))
+	if err := b.try(Bandwidth{Migration: "m", BytesPerSecond: 5}); errs.KindOf(err) != errs.Conflict {
+		t.Errorf("a frozen one: %v", err)
+	}
+	if err := b.try(Bandwidth{Migration: "x"}); errs.KindOf(err) != errs.NotFound {
+		t.Errorf("one that is not there: %v", err)
+	}
+}
+
+func TestAHostsLimitStaysWhenItJoinsAgain(t *testing.T) {
+	b := settled(t).do(HostBandwidth{Name: "a", BytesPerSecond: 7}, TokenNew{Hash: "again", Role: "worker", Expires: epochZero.Add(1 << 60)})
+	b.do(HostJoin{Name: "a", Address: "a:2", Token: "again", Key: b.Hosts["a"].Key})
+	if got := b.Hosts["a"].Bandwidth; got != 7 {
+		t.Errorf("it is %d", got)
+	}
+	for name, n := range map[string]int64{"x": 7, "a": -7} {
+		if err := b.try(HostBandwidth{Name: name, BytesPerSecond: n}); err == nil {
+			t.Errorf("%s was limited to %d", name, n)
 		}
 	}
 }

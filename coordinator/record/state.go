@@ -45,11 +45,12 @@ type Member struct {
 
 // Host is a machine that runs a worker.
 type Host struct {
-	Name     string    `json:"name"`
-	Address  string    `json:"address"`
-	Cordoned bool      `json:"cordoned,omitempty"`
-	Joined   time.Time `json:"joined"`
-	Key      string    `json:"key,omitempty"` // that it joined with, authorized_keys form; no other is certified for it again
+	Name      string    `json:"name"`
+	Address   string    `json:"address"`
+	Cordoned  bool      `json:"cordoned,omitempty"`
+	Bandwidth int64     `json:"bandwidth,omitempty"` // what its sources may send together, bytes a second; 0 is no limit
+	Joined    time.Time `json:"joined"`
+	Key       string    `json:"key,omitempty"` // that it joined with, authorized_keys form; no other is certified for it again
 }
 
 // Life is how far a workload's life has come in the record's eyes.

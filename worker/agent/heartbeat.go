@@ -55,6 +55,7 @@ func (a *Agent) beatOnce(ctx context.Context) error {
 		reply, err := c.Heartbeat(ctx, hb)
 		if err == nil {
 			a.compare(here, reply.Epochs)
+			a.LimitHost(reply.Bandwidth)
 		}
 		return err
 	})

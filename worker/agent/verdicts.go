@@ -62,6 +62,11 @@ func (a *Agent) askVerdict(ctx context.Context, s workerapi.SessionState) {
 			return
 		}
 	}
+	if s.DryRun && errs.KindOf(err) == errs.NotFound { // nobody waits for its forecast any more, and nothing is held
+		if err = a.Learn(ctx, s.Migration, migration.Aborted); err == nil {
+			return
+		}
+	}
 	if time.Since(a.asked.grumbled[s.Migration]) < grumbleEvery {
 		return
 	}

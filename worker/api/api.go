@@ -110,7 +110,8 @@ type OpenRequest struct {
 	Target    Peer            `json:"target"`
 	Inventory Inventory       `json:"inventory"`
 	Options   MoveOptions     `json:"options"`
-	Resume    bool            `json:"resume,omitempty"` // reopen after a lost connection; a session that exists is returned as it is
+	DryRun    bool            `json:"dry_run,omitempty"` // two rounds and a forecast; never freezes, and can only be aborted
+	Resume    bool            `json:"resume,omitempty"`  // reopen after a lost connection; a session that exists is returned as it is
 }
 
 // Peer is a worker as the other one reaches it.
@@ -142,9 +143,10 @@ type SessionState struct {
 	Epoch     migration.Epoch   `json:"epoch"`
 	Step      Step              `json:"step"`
 	Verdict   migration.Verdict `json:"verdict,omitempty"`
-	Error     string            `json:"error,omitempty"` // step failed: why
-	Next      string            `json:"next,omitempty"`  // step failed: what to do
-	Kind      string            `json:"kind,omitempty"`  // step failed: errs.Kind's name
+	DryRun    bool              `json:"dry_run,omitempty"` // the record does not know it
+	Error     string            `json:"error,omitempty"`   // step failed: why
+	Next      string            `json:"next,omitempty"`    // step failed: what to do
+	Kind      string            `json:"kind,omitempty"`    // step failed: errs.Kind's name
 	Digest    string            `json:"digest,omitempty"`
 	Progress  Progress          `json:"progress"`
 	FrozenAt  time.Time         `json:"frozen_at,omitzero"`   // source's clock
@@ -165,14 +167,36 @@ type Progress struct {
 	PagesSent     uint64        `json:"pages_sent"` // over all rounds
 	PagesLeft     uint64        `json:"pages_left"` // of this round, an estimate
 	WireBytes     uint64        `json:"wire_bytes"`
-	Rate          float64       `json:"rate"`               // bytes a second on the wire, of late
-	DirtyRate     float64       `json:"dirty_rate"`         // pages a second
-	BlackoutGuess time.Duration `json:"blackout_guess"`     // if it cut over now
-	Throttle      int           `json:"throttle,omitempty"` // percent of its time that is taken from the tree now
+	Rate          float64       `json:"rate"`                // bytes a second on the wire, of late
+	DirtyRate     float64       `json:"dirty_rate"`          // pages a second
+	BlackoutGuess time.Duration `json:"blackout_guess"`      // if it cut over now
+	Bandwidth     int64         `json:"bandwidth,omitempty"` // the migration's own limit, bytes a second; 0 is none
+	Limit         int64         `json:"limit,omitempty"`     // what it may send now, by that and by its host's limit; 0 is no limit
+	Throttle      int           `json:"throttle,omitempty"`  // percent of its time that is taken from the tree now
 	// Note is why it cuts over although the blackout will be longer than asked for, for people; "" if it will not be.
 	Note     string        `json:"note,omitempty"`
 	TimeLeft time.Duration `json:"time_left"`
 	Rounds   []Round       `json:"rounds,omitempty"`
+	Forecast *Forecast     `json:"forecast,omitempty"` // of a dry run that has come to its end
+}
+
+// Ends of a forecast.
+const (
+	EndsWithin   = "within-budget"
+	EndsOver     = "over-budget"
+	EndsGivingUp = "gives-up"
+)
+
+// Forecast is what a migration would come to if the tree and the link went on as two real rounds have found them.
+type Forecast struct {
+	Ends      string        `json:"ends"`
+	Blackout  time.Duration `json:"blackout_ns"`        // with which it would cut over, or give up
+	Rounds    int           `json:"rounds"`             // in all
+	Took      time.Duration `json:"took_ns"`            // up to the freeze
+	WireBytes uint64        `json:"wire_bytes"`         // in all
+	DirtyRate float64       `json:"dirty_rate"`         // pages a second
+	Rate      float64       `json:"rate"`               // bytes a second on the wire
+	Throttle  int           `json:"throttle,omitempty"` // percent of its time that would be taken from the tree in the end
 }
 
 // Round is the report of one finished round; Final marks the pass in the freeze.

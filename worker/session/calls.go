@@ -88,6 +88,10 @@ func (r *Registry) SetBandwidth(ctx context.Context, id migration.ID, bytesPerSe
 	return nil
 }
 
+// LimitHost limits what all sources of this host send together while they copy, in bytes a second; 0 is no limit. It takes effect at
+// once.
+func (r *Registry) LimitHost(bytesPerSecond int64) { r.bandwidth.limitHost(bytesPerSecond) }
+
 // States are the states of all sessions, those that have ended included, oldest first.
 func (r *Registry) States() []workerapi.SessionState {
 	var states []workerapi.SessionState

@@ -51,6 +51,7 @@ type lap struct {
 	workerapi.Round
 	since    time.Duration
 	throttle int
+	limit    int64 // that it was sent under, bytes a second; 0 is none
 }
 
 // outlook is what the rounds so far say about cutting over now.
@@ -72,6 +73,9 @@ func look(laps []lap, pages uint64, c costs) outlook {
 		sent, wire = sent+r.PagesSent, wire+r.WireBytes
 		if r.WireBytes >= wireEnough && r.Took > 0 {
 			o.rate = float64(r.WireBytes) / r.Took.Seconds()
+			if r.limit > 0 && o.rate > 0.8*float64(r.limit) { // there is no limit in the freeze, and this says nothing about the link
+				o.rate = max(o.rate, rateUnknown)
+			}
 		}
 	}
 	if sent > 0 {

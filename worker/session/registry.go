@@ -42,7 +42,8 @@ type Registry struct {
 	ctx   context.Context // the sessions' own time
 	close context.CancelFunc
 
-	opened atomic.Uint64 // sessions, since the start
+	opened    atomic.Uint64 // sessions, since the start
+	bandwidth bandwidth
 
 	mu       sync.Mutex
 	sessions map[migration.ID]*session
@@ -57,8 +58,9 @@ func New(cfg Config) *Registry {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	r := &Registry{
-		cfg:      cfg,
-		sessions: map[migration.ID]*session{}, epochs: map[string]migration.Epoch{}, reserved: map[migration.ID]int64{},
+		cfg:       cfg,
+		bandwidth: bandwidth{of: map[migration.ID]*sending{}},
+		sessions:  map[migration.ID]*session{}, epochs: map[string]migration.Epoch{}, reserved: map[migration.ID]int64{},
 	}
 	r.ctx, r.close = context.WithCancel(context.Background())
 	return r

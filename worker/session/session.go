@@ -62,7 +62,7 @@ func newSession(r *Registry, req workerapi.OpenRequest) *session {
 		heard: time.Now(),
 	}
 	s.diary = newDiary(r.cfg.Host, workerapi.SessionState{
-		Migration: req.Migration, Workload: req.Spec.Name, Role: req.Role, Epoch: req.Epoch, Step: workerapi.StepOpen,
+		Migration: req.Migration, Workload: req.Spec.Name, Role: req.Role, Epoch: req.Epoch, Step: workerapi.StepOpen, DryRun: req.DryRun,
 	})
 	return s
 }

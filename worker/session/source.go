@@ -86,6 +86,9 @@ func (s *source) connect(ctx context.Context) error {
 	if s.out, err = s.newOutgoing(ctx, s.host.ctx); err != nil {
 		return err
 	}
+	own := max(0, s.req.Options.Resolved().Bandwidth)
+	s.host.bandwidth.join(s.req.Migration, own, s.setLimit)
+	s.diary.state.Progress.Bandwidth = own
 	s.diary.state.Progress.Tracker, s.diary.state.Progress.Compression = s.tracker.Name(), s.req.Options.Compression
 	return nil
 }
@@ -93,6 +96,9 @@ func (s *source) connect(ctx context.Context) error {
 // work copies while the tree runs, freezes it when it may and sends the rest.
 func (s *source) work(ctx context.Context) error {
 	defer context.AfterFunc(ctx, s.out.cut)()
+	if s.req.DryRun {
+		return s.rehearse(ctx)
+	}
 	if err := s.copyRounds(ctx); err != nil {
 		return err
 	}
@@ -108,6 +114,8 @@ func (s *source) allowFreeze(epoch migration.Epoch) error {
 	defer s.mu.Unlock()
 	st := s.diary.state
 	switch {
+	case st.DryRun:
+		return errs.New(errs.Conflict, "%s is a dry run: nothing is frozen in it", st.Migration)
 	case epoch != st.Epoch:
 		return errs.New(errs.Conflict, "cut-over of migration %s came with epoch %s where it is %s", st.Migration, epoch, st.Epoch)
 	case st.Verdict != migration.Undecided && st.Verdict != migration.Commit:
@@ -152,7 +160,8 @@ func (s *source) tryFreeze(ctx context.Context) error {
 	if err := s.will(stepFreeze, nil); err != nil {
 		return err
 	}
-	transfer.SetLimit(s.out.limiter, 0) // what is left is little, and the tree stands still until it is there
+	s.host.bandwidth.leave(s.req.Migration)
+	s.setLimit(0)
 	hold, err := s.dump(ctx)
 	s.hold = hold
 	if err != nil && hold != nil { // could not be undone: stays held until the verdict, which can only be Abort
@@ -278,6 +287,7 @@ func (s *source) finish(ctx context.Context) error {
 
 // letGo ends the stream and the tracker; the tree does not notice.
 func (s *source) letGo() {
+	s.host.bandwidth.leave(s.req.Migration)
 	if s.out != nil {
 		s.out.cut()
 		s.out.Close()
@@ -290,10 +300,18 @@ func (s *source) letGo() {
 	}
 }
 
+// limit sets the migration's own limit.
 func (s *source) limit(bytesPerSecond int64) {
-	if s.out != nil { // nil after a restart: nothing is sent any more
-		transfer.SetLimit(s.out.limiter, bytesPerSecond)
-	}
+	s.host.bandwidth.limit(s.req.Migration, bytesPerSecond)
+	s.change(fmt.Sprintf("its own limit is %d bytes a second", bytesPerSecond), func(st *workerapi.SessionState) { st.Progress.Bandwidth = bytesPerSecond })
+}
+
+// setLimit is what it may send, by its own limit and its host's.
+func (s *source) setLimit(bytesPerSecond int64) {
+	transfer.SetLimit(s.out.limiter, bytesPerSecond)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.diary.state.Progress.Limit = bytesPerSecond
 }
 
 func (s *source) look(st *workerapi.SessionState) {

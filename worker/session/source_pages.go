@@ -51,7 +51,7 @@ func (s *source) round(ctx context.Context) error {
 	if was := s.progress().Tracker; stats.Fallback != "" && (was != s.tracker.Name() || n == 1) {
 		s.change(stats.Fallback, func(st *workerapi.SessionState) { st.Progress.Tracker = s.tracker.Name() })
 	}
-	s.laps = append(s.laps, lap{since: since, throttle: throttle, Round: workerapi.Round{
+	s.laps = append(s.laps, lap{since: since, throttle: throttle, limit: s.progress().Limit, Round: workerapi.Round{
 		N: n, Track: stats, PagesSent: cost.PagesSent, WireBytes: cost.WireBytes, Took: time.Since(begun),
 	}})
 	if len(s.laps) > mostRounds { // light rounds go on for as long as the wait
