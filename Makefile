@@ -48,8 +48,9 @@ bench-report-vm: testbed ## its part about kernels with soft-dirty, CRIU's pre-d
 demo: testbed ## a redis moves between three hosts while a client counts
 	$(GO) run ./testenv/demo
 
-lint: $(TESTBED)/bin/golangci-lint-$(LINT) ## golangci-lint, built from source once
+lint: $(TESTBED)/bin/golangci-lint-$(LINT) ## golangci-lint, built from source once; and that everything compiles for arm64 too
 	$< run ./...
+	GOARCH=arm64 $(GO) vet ./...
 
 $(TESTBED)/bin/golangci-lint-$(LINT):
 	mkdir -p $(@D)

@@ -14,7 +14,7 @@ import (
 
 // clean returns the ranges, by rising address, of which it is certain that what look has handed over last is what they hold. The process
 // stands still. Only mappings count that nothing but the program writes to. One scan looks at all of them; it does not ask whose a page
-// is, for which the kernel would have to look at each one's descriptor, and that costs four times what the rest does.
+// is, for which the kernel would have to look at each one's descriptor, and that takes more than twice as long as the rest.
 func (w *watch) clean() (known []span, err error) {
 	maps, err := w.process.maps()
 	end := uint64(0) // vsyscall, behind it, is where no address of a program may be

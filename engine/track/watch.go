@@ -27,7 +27,7 @@ var (
 )
 
 // of is the question put to a mapping. Pages of a file are not the program's, but to tell them the kernel looks at the descriptor
-// of every page, which costs several times what the rest does: so it is asked for only where a file is mapped.
+// of every page, which takes more than twice as long as the rest: so it is asked for only where a file is mapped.
 func (q query) of(m mapping) query {
 	if !m.anonymous() {
 		q.none |= pageIsFile

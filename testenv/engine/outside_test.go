@@ -45,7 +45,7 @@ func startOutside(t testing.TB, argv ...string) *outside {
 	eventually(t, "the tree begins", func() bool {
 		for _, pid := range v.pids() {
 			exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-			if slices.ContainsFunc(argv, func(arg string) bool { return filepath.Base(arg) == filepath.Base(exe) }) { // one may begin the other
+			if slices.ContainsFunc(argv, func(arg string) bool { return programOf(arg) == filepath.Base(exe) }) { // one may begin the other
 				v.tree.Pid = pid
 				return true
 			}
@@ -53,6 +53,16 @@ func startOutside(t testing.TB, argv ...string) *outside {
 		return false
 	})
 	return v
+}
+
+// programOf is the name of the file that a command is the name of, or a link to.
+func programOf(command string) string {
+	if at, err := exec.LookPath(command); err == nil {
+		if file, err := filepath.EvalSymlinks(at); err == nil {
+			return filepath.Base(file)
+		}
+	}
+	return ""
 }
 
 func (v *outside) reports(t testing.TB) []string {

@@ -43,48 +43,6 @@ func BenchmarkSlowDown(b *testing.B) {
 	}, "./testenv/victims/dirtier")
 }
 
-// BenchmarkFinalLook measures what is asked of the wp tracker in a freeze, when a hundredth of a program's memory was written since the
-// last round. Each figure is the median of eleven.
-func BenchmarkFinalLook(b *testing.B) {
-	onHost(b, func() {
-		for _, megabytes := range []int{64, 256, 1024, 4096} {
-			b.Run(fmt.Sprintf("%dM", megabytes), func(b *testing.B) {
-				b.ReportMetric(0, "ns/op")
-				measureFinalLook(b, megabytes)
-			})
-		}
-	}, "./testenv/victims/dirtier")
-}
-
-func measureFinalLook(b *testing.B, megabytes int) {
-	pages := megabytes * 256
-	v := startOutside(b, "dirtier", "-memory", fmt.Sprintf("%dM", megabytes), "-working-set", fmt.Sprintf("%dM", megabytes),
-		"-rate", fmt.Sprint(max(pages/50, 1000)), "-verify", "0", "-say", "5ms")
-	v.works(b)
-	tr := track.NewWP(v.tree, nil)
-	for range 2 {
-		_, err := tr.Round(b.Context(), ignore)
-		must(b, err)
-	}
-	v.writes(b, uint64(pages/100))
-	v.freeze(b, true)
-	var laps []float64
-	var st track.RoundStats
-	for range 11 {
-		begin := time.Now()
-		c, err := tr.Changed(b.Context())
-		must(b, err)
-		laps, st = append(laps, milliseconds(time.Since(begin))), c.Stats()
-	}
-	slices.Sort(laps)
-	b.ReportMetric(laps[len(laps)/2], "ms/look")
-	b.ReportMetric(laps[len(laps)-1], "ms/look-at-worst")
-	b.ReportMetric(float64(st.Emitted), "pages-changed")
-	b.ReportMetric(float64(st.Scanned), "pages")
-	v.freeze(b, false)
-	must(b, tr.Close())
-}
-
 func measureRounds(b *testing.B, make makeTracker, megabytes int) {
 	set := megabytes * 256 / 100
 	v := startOutside(b, "dirtier", "-memory", fmt.Sprintf("%dM", megabytes), "-working-set", fmt.Sprintf("%dK", set*4), "-rate", fmt.Sprint(set*20), "-verify", "0", "-say", "20ms")
