@@ -181,6 +181,8 @@ func (d *driver) call(a Action) func(context.Context) answer {
 // open looks at the tree, unless admission has, and opens a session with what it found.
 func (d *driver) open(a Action, w workerapi.Worker) func(context.Context) answer {
 	m, spec, inv := d.view.Migration, d.workload.Spec, d.inventory
+	var past []workerapi.PastMove
+	d.log.Read(func(s *record.State) { past = Past(s, m.Source, m.Target) })
 	source, src, dst := d.worker(migration.Source), d.host(migration.Source), d.host(migration.Target)
 	return func(ctx context.Context) answer {
 		if inv == nil {
@@ -191,7 +193,7 @@ func (d *driver) open(a Action, w workerapi.Worker) func(context.Context) answer
 			inv = &found
 		}
 		st, err := w.Open(ctx, workerapi.OpenRequest{
-			Migration: m.ID, Role: a.Role, Epoch: a.Epoch, Spec: spec, Inventory: *inv, Options: m.Options,
+			Migration: m.ID, Role: a.Role, Epoch: a.Epoch, Spec: spec, Inventory: *inv, Options: m.Options, Past: past,
 			Source: workerapi.Peer{Host: src.Name, Address: src.Address}, Target: workerapi.Peer{Host: dst.Name, Address: dst.Address},
 		})
 		if err != nil {

@@ -91,7 +91,8 @@ func (v *View) forward() []Action {
 	source := rank[v.Source.step()]
 	if m.Phase == migration.Copying {
 		if source == rank[workerapi.StepReady] {
-			return []Action{v.step(record.Step{Events: []migration.Event{migration.EvFreeze}, Note: v.grantNote(), Predicted: v.Source.Session.Progress.BlackoutGuess})}
+			p := v.Source.Session.Progress
+			return []Action{v.step(record.Step{Events: []migration.Event{migration.EvFreeze}, Note: v.grantNote(), Predicted: p.BlackoutGuess, Expected: p.Expected})}
 		}
 		return v.limit()
 	}

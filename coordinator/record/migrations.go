@@ -67,15 +67,16 @@ func (a Admit) apply(s *State, c meta) error {
 
 // Step carries a migration through one or more events at once, if it is in phase From and the workload at Epoch.
 type Step struct {
-	Migration migration.ID      `json:"migration"`
-	From      migration.Phase   `json:"from"`
-	Epoch     migration.Epoch   `json:"epoch"` // the workload's as the proposer knows it; a verdict is refused at any other
-	Events    []migration.Event `json:"events"`
-	Note      string            `json:"note,omitempty"`         // for the last transition
-	Reason    string            `json:"reason,omitempty"`       // abort, reclaim: why
-	Next      string            `json:"next,omitempty"`         // abort, reclaim: what to do about it
-	Predicted time.Duration     `json:"predicted_ns,omitempty"` // freeze: the blackout that the source expects
-	Blackout  time.Duration     `json:"blackout_ns,omitempty"`  // released: as it was measured
+	Migration migration.ID       `json:"migration"`
+	From      migration.Phase    `json:"from"`
+	Epoch     migration.Epoch    `json:"epoch"` // the workload's as the proposer knows it; a verdict is refused at any other
+	Events    []migration.Event  `json:"events"`
+	Note      string             `json:"note,omitempty"`         // for the last transition
+	Reason    string             `json:"reason,omitempty"`       // abort, reclaim: why
+	Next      string             `json:"next,omitempty"`         // abort, reclaim: what to do about it
+	Predicted time.Duration      `json:"predicted_ns,omitempty"` // freeze: the blackout that the source expects
+	Expected  workerapi.Expected `json:"expected,omitzero"`      // freeze: its parts
+	Blackout  time.Duration      `json:"blackout_ns,omitempty"`  // released: as it was measured
 }
 
 func (Step) kind() Type        { return TypeStep }
@@ -132,7 +133,7 @@ func (t Step) effect(ev migration.Event, m Migration, w Workload) (Migration, Wo
 	case migration.EvAbort:
 		m.Reason, m.Next = t.Reason, t.Next
 	case migration.EvFreeze:
-		m.Predicted = t.Predicted
+		m.Predicted, m.Expected = t.Predicted, t.Expected
 	case migration.EvReleased:
 		m.Blackout = t.Blackout
 	case migration.EvConfirm, migration.EvUndone:

@@ -97,6 +97,7 @@ type Migration struct {
 	By            string                `json:"by,omitempty"`
 	Deadline      time.Time             `json:"deadline"`               // for the verdict
 	Predicted     time.Duration         `json:"predicted_ns,omitempty"` // the blackout, when the freeze was granted
+	Expected      workerapi.Expected    `json:"expected,omitzero"`      // its parts: what the next moves learn from
 	Blackout      time.Duration         `json:"blackout_ns,omitempty"`
 	Transitions   []api.Transition      `json:"transitions"`
 	Findings      []workerapi.Finding   `json:"findings,omitempty"`

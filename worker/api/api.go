@@ -110,6 +110,7 @@ type OpenRequest struct {
 	Target    Peer            `json:"target"`
 	Inventory Inventory       `json:"inventory"`
 	Options   MoveOptions     `json:"options"`
+	Past      []PastMove      `json:"past,omitempty"`    // the newest first, at most 16
 	DryRun    bool            `json:"dry_run,omitempty"` // two rounds and a forecast; never freezes, and can only be aborted
 	Resume    bool            `json:"resume,omitempty"`  // reopen after a lost connection; a session that exists is returned as it is
 }
@@ -177,7 +178,22 @@ type Progress struct {
 	Note     string        `json:"note,omitempty"`
 	TimeLeft time.Duration `json:"time_left"`
 	Rounds   []Round       `json:"rounds,omitempty"`
+	Expected Expected      `json:"expected,omitzero"`  // of what BlackoutGuess is made
 	Forecast *Forecast     `json:"forecast,omitempty"` // of a dry run that has come to its end
+}
+
+// Expected are the parts of a predicted blackout, before past moves have corrected them.
+type Expected struct {
+	Way  string        `json:"way"`     // that the memory goes
+	Own  time.Duration `json:"own_ns"`  // freezing, dumping, rebuilding: what the link has nothing to do with
+	Link time.Duration `json:"link_ns"` // sending what is dirty
+}
+
+// PastMove is what a move over the same hosts has taken.
+type PastMove struct {
+	Way  string        `json:"way"`
+	Own  time.Duration `json:"own_ns"`  // as Expected's
+	Took time.Duration `json:"took_ns"` // what that part came to
 }
 
 // Ends of a forecast.

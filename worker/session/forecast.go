@@ -29,7 +29,7 @@ func (s *source) rehearse(ctx context.Context) error {
 			return err
 		}
 	}
-	f := forecast(s.limits, s.laps, s.progress().PagesTotal, s.costs())
+	f := forecast(s.limits, s.laps, s.progress().PagesTotal, s.reckoning())
 	s.change("dry run", func(st *workerapi.SessionState) { st.Step, st.Progress.Forecast = workerapi.StepReady, &f })
 	return nil
 }
@@ -64,7 +64,7 @@ func forecast(l limits, made []lap, pages uint64, k costs) workerapi.Forecast {
 	}
 	then := look(laps, pages, k)
 	out.Rounds, out.Throttle, out.Blackout = last.N, c.throttle, then.blackout
-	out.WireBytes += uint64((then.blackout - then.own).Seconds() * then.rate)
+	out.WireBytes += uint64(then.link.Seconds() * then.rate)
 	switch {
 	case then.blackout <= l.downtime:
 		out.Ends = workerapi.EndsWithin

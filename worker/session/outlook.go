@@ -18,6 +18,7 @@ const (
 type costs struct {
 	way                string
 	fixed, page, dirty time.Duration
+	past               []workerapi.PastMove // that correct them
 }
 
 // perGiB turns a time for a GiB into one for a page.
@@ -27,11 +28,11 @@ func perGiB(d time.Duration) time.Duration { return d / (1 << 18) }
 // goes. A loaded host takes longer: scale corrects them by what moves really took.
 var (
 	// CRIU looks at every page, the unchanged ones are named, and the target puts all in place.
-	watched = costs{wayWatched, 110 * time.Millisecond, perGiB((60 + 40 + 300) * time.Millisecond), perGiB(time.Second)}
+	watched = costs{way: wayWatched, fixed: 110 * time.Millisecond, page: perGiB((60 + 40 + 300) * time.Millisecond), dirty: perGiB(1500 * time.Millisecond)}
 	// All pages are read and compared by digest besides.
-	compared = costs{wayCompared, watched.fixed, watched.page + perGiB(450*time.Millisecond), watched.dirty}
+	compared = costs{way: wayCompared, fixed: watched.fixed, page: watched.page + perGiB(450*time.Millisecond), dirty: watched.dirty}
 	// CRIU hands all pages over, which are compared, and rebuilds the tree from images.
-	imaged = costs{wayImaged, watched.fixed, perGiB((400 + 230 + 450) * time.Millisecond), watched.dirty}
+	imaged = costs{way: wayImaged, fixed: watched.fixed, page: perGiB((400 + 230 + 450) * time.Millisecond), dirty: watched.dirty}
 )
 
 const (
@@ -57,7 +58,7 @@ type lap struct {
 // outlook is what the rounds so far say about cutting over now.
 type outlook struct {
 	blackout  time.Duration
-	own       time.Duration // of it, what costs say: the part that the link has nothing to do with
+	own, link time.Duration // its parts: what costs say, not corrected, and what the link takes
 	dirtyRate float64       // pages a second
 	rate      float64       // bytes a second on the wire
 	page      float64       // bytes that a dirty page is on the wire
@@ -93,6 +94,7 @@ func look(laps []lap, pages uint64, c costs) outlook {
 		}
 	}
 	o.own = c.fixed + time.Duration(pages)*c.page + time.Duration(read)*c.dirty
-	o.blackout = o.own + time.Duration(dirty*o.page/o.rate*float64(time.Second))
+	o.link = seconds(dirty * o.page / o.rate)
+	o.blackout = time.Duration(float64(o.own)*scale(c.past, c.way, o.own)) + o.link
 	return o
 }

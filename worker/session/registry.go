@@ -138,7 +138,7 @@ func (r *Registry) begin(ctx context.Context, s *session) error {
 
 // remembered is a request without what only opening needs: an inventory may be megabytes.
 func remembered(req workerapi.OpenRequest) workerapi.OpenRequest {
-	req.Inventory = workerapi.Inventory{}
+	req.Inventory, req.Past = workerapi.Inventory{}, nil
 	return req
 }
 

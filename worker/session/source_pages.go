@@ -65,7 +65,9 @@ func (s *source) round(ctx context.Context) error {
 		for _, l := range s.laps {
 			p.Rounds = append(p.Rounds, l.Round)
 		}
-		o := look(s.laps, p.PagesTotal, s.costs())
+		c := s.reckoning()
+		o := look(s.laps, p.PagesTotal, c)
+		p.Expected = workerapi.Expected{Way: c.way, Own: o.own, Link: o.link}
 		p.BlackoutGuess, p.DirtyRate, p.Rate = o.blackout, o.dirtyRate, now.Rate
 	})
 	s.log.Debug("round", "round", n, "scanned", stats.Scanned, "emitted", stats.Emitted, "sent", cost.PagesSent, "wire_bytes", cost.WireBytes)

@@ -54,7 +54,14 @@ func (s *source) copyRounds(ctx context.Context) (err error) {
 	}
 }
 
-func (s *source) outlook() outlook { return look(s.laps, s.progress().PagesTotal, s.costs()) }
+func (s *source) outlook() outlook { return look(s.laps, s.progress().PagesTotal, s.reckoning()) }
+
+// reckoning is costs, corrected by what past moves have taken.
+func (s *source) reckoning() costs {
+	c := s.costs()
+	c.past = s.req.Past
+	return c
+}
 
 // tooLong is why a source would rather not move, with the figures.
 func (s *source) tooLong(c course) error {

@@ -2,6 +2,7 @@ package moves
 
 import (
 	"encoding/json"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -222,5 +223,34 @@ func TestATreeWhoseLinkDiesInTheFreezeRunsAgainAtItsFreezeDeadline(t *testing.T)
 	}
 	s.hasEnded(t, m.ID, atSource)
 	s.end(t)
+	g.nothingLeft(t, 0)
+}
+
+// What moves have taken corrects what the next are expected to take.
+func TestPredictionsLearnFromTheMovesBefore(t *testing.T) {
+	const moves = 12
+	g := newGround(t, []string{"ceres"}, "alpha", "beta")
+	g.drover(t, "run", "steady", "--host", "alpha", "--", "dirtier", "-memory", "256M", "-working-set", "8M", "-rate", "2000", "-verify", "0", "-say", "1h")
+	at, other := "alpha", "beta"
+	var off []float64
+	for range moves {
+		m, err := g.Migrate(t.Context(), nil, "steady", other, "--probation", "100ms")
+		if err != nil {
+			t.Fatal(err)
+		}
+		at, other = other, at
+		off = append(off, m.Downtime.Error)
+		t.Logf("to %s: %s expected, %s taken: %+.0f %%", at, m.Downtime.Predicted, m.Downtime.Measured, m.Downtime.Error)
+	}
+	last := off[moves/3:] // each way has been gone twice
+	for i := range last {
+		last[i] = math.Abs(last[i])
+	}
+	slices.Sort(last)
+	t.Logf("off by %.0f %% in the middle, %.0f %% at most", last[len(last)/2], last[len(last)-1])
+	if last[len(last)/2] > 50 { // the rest is this machine's load: the figure that counts is measured on a quiet one
+		t.Errorf("the middle one of %v is off by more than half", last)
+	}
+	g.drover(t, "rm", "--force", "steady")
 	g.nothingLeft(t, 0)
 }
