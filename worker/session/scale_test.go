@@ -9,8 +9,9 @@ import (
 )
 
 func TestWhatMovesTookCorrectsWhatIsExpected(t *testing.T) {
-	move := func(way string, own, took time.Duration) workerapi.PastMove {
-		return workerapi.PastMove{Way: way, Own: own * time.Millisecond, Took: took * time.Millisecond}
+	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
+	move := func(way string, own, took int) workerapi.PastMove {
+		return workerapi.PastMove{Way: way, Own: ms(own), Took: ms(took)}
 	}
 	many := func(n int, m workerapi.PastMove) (all []workerapi.PastMove) {
 		for range n {
