@@ -41,9 +41,11 @@ const emulatedOpening = `
 ## On a kernel with soft-dirty, emulated
 
 CRIU's own rounds (` + "`criu pre-dump`" + `) and go-criu's package phaul need a kernel with soft-dirty tracking. Here such a kernel runs in a virtual
-machine, whose processors are emulated in software: everything takes some ten times as long, and not everything alike, so the times
-say nothing about hardware and are not to be held against those above. What is to be read is how the methods compare with each
-other, on the same hosts, over the same link, with the same program. Beside those above it is moved by
+machine, whose one processor is emulated in software: everything takes ten times as long and longer, so the times say nothing about
+hardware and are not to be held against those above. What is to be read is how the methods compare with each other, on the same
+hosts, over the same link, with the same program, and that with care: not everything is slowed alike. AES, by which drover digests
+each page that it reads and encrypts all that it sends, loses most (` + "`go test ./testenv/vm -run '^$' -bench Emulation`" + ` says how much).
+Beside those above the program is moved by
 
 - ` + "`" + PreDumps + "`" + `: rounds of ` + "`criu pre-dump`" + ` while the program runs, each sent as the dump is, until fewer than 64 pages are
   left, or no fewer than in the round before, or eight were made; then a dump of what has changed since. The SSH connection is the same;
