@@ -49,7 +49,8 @@ func newApplier(t Target) *applier {
 	return &applier{target: t, sum: newManifest(), opened: map[Space]bool{}}
 }
 
-func (a *applier) hello(h hello) error {
+// hello answers a connection's greeting; begun says that frames of the stream have come.
+func (a *applier) hello(h hello, begun bool) error {
 	if h.Version != version {
 		return errs.New(errs.Refused, "the source speaks version %d, this host %d: %w", h.Version, version, ErrVersion).
 			WithNext("run the same release of drover on both hosts")
@@ -61,7 +62,7 @@ func (a *applier) hello(h hello) error {
 		return errs.New(errs.Conflict, "the stream is of %q, epoch %d; expected is %q, epoch %d: %w", clip(h.Migration), h.Epoch, want.Migration, want.Epoch, ErrProtocol)
 	}
 	// A source that never heard the answer to its greeting begins again, and may: nothing of the first stream has come.
-	again := !h.Resume && a.greeted && a.state.applied == 0
+	again := !h.Resume && a.greeted && !begun && a.state.applied == 0
 	if h.Resume != a.greeted && !again {
 		return errs.New(errs.Conflict, "the source resumes a stream that has not begun, or begins one again: %w", ErrProtocol)
 	}
@@ -88,7 +89,7 @@ func (a *applier) frame(f *received) (answer bool, err error) {
 	}
 	switch f.kind {
 	case fPut:
-		err = a.put(f.payload)
+		err = a.put(f.payload, f.sums)
 	case fRound:
 		answer, err = true, a.round(f.payload)
 	case fSpace:
@@ -111,31 +112,32 @@ func (a *applier) frame(f *received) (answer bool, err error) {
 	return answer, err
 }
 
-func (a *applier) put(b []byte) error {
-	for len(b) > 0 {
-		var p put
-		p, b, _ = nextPut(b) // checkPages has looked
-		if p.whole() {
-			if err := a.store.put(p.slot, p.sum, p.pieces); err != nil {
-				return err
-			}
-			continue
+// put writes a frame's pages, completes their digests, and only then can see whether they are the source's: a patched page's
+// digest depends on base's content as of this place in the stream. If they are not the stream ends, so nobody gets to see them.
+func (a *applier) put(b []byte, sums []Digest) error {
+	r, err := readPut(b)
+	if err != nil {
+		return err
+	}
+	for n := 0; ; n++ {
+		p, ok, err := r.page()
+		if err != nil {
+			return err
 		}
-		if err := a.patch(p); err != nil {
+		if !ok {
+			break
+		}
+		if p.whole() {
+			err = a.store.put(p.slot, sums[n], p.pieces)
+		} else {
+			sums[n], err = a.store.patch(p.slot, p.base, p.mask, p.pieces, a.digest)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-// patch writes a page and only then can check its digest: that depends on base's content as of this place in the stream.
-// A page that is not the source's ends the stream, so nobody gets to see it.
-func (a *applier) patch(p put) error {
-	if err := a.store.patch(p.slot, p.base, p.sum, p.mask, p.pieces); err != nil {
-		return err
-	}
-	if a.digest.of(a.store.page(p.slot)) != p.sum {
-		return errs.New(errs.Failed, "the page for slot %d, made from slot %d, has another digest: %w", p.slot, p.base, ErrCorrupt)
+	if a.digest.ofAll(sums) != r.sum {
+		return errs.New(errs.Failed, "the %d pages of a PUT have another digest: %w", len(sums), ErrCorrupt)
 	}
 	return nil
 }

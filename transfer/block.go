@@ -111,11 +111,19 @@ func (f *outFrame) pack(p *packer, choice *chooser) {
 	if f.buf == nil {
 		return
 	}
-	codec, raw, began := choice.next(), len(f.buf)-headSize, time.Now()
+	way, raw, began := choice.now(), len(f.buf)-headSize, time.Now()
 	var inPlace bool
-	if f.sealed, inPlace = p.pack(f.buf, f.kind, codec); !inPlace {
-		giveBack(f.buf)
+	buf := f.buf
+	f.sealed, inPlace = p.pack(buf, f.kind, way)
+	choice.packed(way, raw, len(f.sealed), time.Since(began))
+	if raw >= worthKnowing {
+		if other, ok := choice.probe(); ok {
+			sample := buf[headSize : headSize+probeSample]
+			choice.compared(way, other, p.cost(sample, way), p.cost(sample, other))
+		}
 	}
-	choice.packed(codec, raw, len(f.sealed), time.Since(began))
+	if !inPlace {
+		giveBack(buf)
+	}
 	f.buf = nil
 }

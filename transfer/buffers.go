@@ -1,30 +1,43 @@
 package transfer
 
-import "sync"
+import (
+	"sync"
+	"unsafe"
+)
 
-// bufferSize is the room for the largest frame.
-const bufferSize = headSize + MaxRun*putMost
+const (
+	// bufferSize is the room for the largest frame.
+	bufferSize = headSize + putMax
+	// smallFrame is up to which size a buffer is not worth keeping.
+	smallFrame = 32 << 10
+	// bufferGrain is what buffers' sizes are multiples of: a frame waits long for its acknowledgement, and what it does not
+	// fill of its buffer is wasted all that time.
+	bufferGrain = 64 << 10
+	bufferSizes = (bufferSize + bufferGrain - 1) / bufferGrain
+)
 
-// smallFrame is up to which size a buffer is not worth keeping.
-const smallFrame = 32 << 10
-
-// buffers are for large frames under way, so that a stream of hundreds of MB/s is no work for the garbage collector.
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+// buffers are for large frames under way, by size, so that a stream of hundreds of MB/s is no work for the garbage collector
+// and touches no fresh memory.
+var buffers [bufferSizes + 1]sync.Pool
 
 // newBuffer is a buffer with room for a header, and for any payload after it.
-func newBuffer() []byte { return buffers.Get().(*[bufferSize]byte)[:headSize] }
+func newBuffer() []byte { return roomFor(bufferSize)[:headSize] }
 
-// roomFor is n bytes, at most bufferSize of them.
+// roomFor is n bytes, at most bufferSize of them, with anything in them.
 func roomFor(n int) []byte {
 	if n <= smallFrame {
 		return make([]byte, n)
 	}
-	return buffers.Get().(*[bufferSize]byte)[:n]
+	size := (n + bufferGrain - 1) / bufferGrain
+	if kept, ok := buffers[size].Get().(*byte); ok {
+		return unsafe.Slice(kept, size*bufferGrain)[:n]
+	}
+	return make([]byte, n, size*bufferGrain)
 }
 
-// giveBack takes a buffer that nobody looks at any more; one that came from elsewhere is let go.
+// giveBack takes a buffer that nobody looks at any more; one that roomFor has not made is let go.
 func giveBack(b []byte) {
-	if cap(b) == bufferSize {
-		buffers.Put((*[bufferSize]byte)(b[:bufferSize]))
+	if size := cap(b) / bufferGrain; cap(b)%bufferGrain == 0 && size > 0 && size <= bufferSizes {
+		buffers[size].Put(unsafe.SliceData(b))
 	}
 }

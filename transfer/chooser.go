@@ -7,103 +7,200 @@ import (
 )
 
 const (
-	// probeEvery is how many frames are packed with the chosen codec for each that tries another one: what the others would
-	// cost changes with the data.
+	// probeEvery is how many frames are packed for each of which a sample is packed in another way as well, and thrown away:
+	// what the others would cost changes with the data.
 	probeEvery = 16
+	// probeSample is the sample's size in bytes.
+	probeSample = 64 << 10
 	// worthKnowing is the smallest frame whose packing says something, in bytes.
-	worthKnowing = 16 << 10
-	// worthChanging is by what part another codec must be faster to be taken.
-	worthChanging = 0.1
+	worthKnowing = 2 * probeSample
+	// worthChanging is by what part another way must be faster to be taken.
+	worthChanging = 0.03
+	// worthTrying is how long the link must have to carry what is packed already for the hardest way to be taken, on a link
+	// slower than slowLink: there is time for it then, however long it takes just now.
+	worthTrying = 30 * time.Millisecond
+	slowLink    = 125e6
+	// supposed is the rate of a link of which nothing is known yet, in bytes a second.
+	supposed = 250e6
 )
 
-// packCost is what a codec costs a byte: time on one packer, and bytes on the wire.
+// packCost is what packing costs a byte: time on one packer, and bytes on the wire.
 type packCost struct {
 	time  float64 // seconds
 	ratio float64
 }
 
-// chooser picks the codec with which a page takes the least time on its way: packing and the link work side by side, so the
-// slower of them counts. It may be used by several goroutines.
-type chooser struct {
-	fixed bool
-	final atomic.Bool // the final pass has begun: nothing is tried out in it
-	codec atomic.Uint32
+type packCosts [packings]packCost
 
-	mu     sync.Mutex
-	costs  [Zstd + 1]packCost
-	link   linkRate
-	frames int
+// heapCosts are those of a program's heap on an idle processor, measured.
+var heapCosts = packCosts{
+	packNone: {1.0 / 8e9, 1}, packS2: {1.0 / 1200e6, 0.31},
+	packZstd: {1.0 / 480e6, 0.192}, packZstdMore: {1.0 / 340e6, 0.185}, packZstdMost: {1.0 / 260e6, 0.172},
 }
 
-// newChooser is one that stays with codec, or begins with it.
+// chooser picks how to pack so that a page takes the least time on its way: packing and the link work side by side, so the
+// slower of them counts. It may be used by several goroutines.
+type chooser struct {
+	among []packing   // the way is one of them
+	final atomic.Bool // the final pass has begun: nothing is tried out in it
+	way   atomic.Uint32
+
+	mu      sync.Mutex
+	costs   packCosts
+	link    linkRate
+	open    int // lanes
+	writing int // lanes in which a write is under way
+	queued  int // bytes packed and not yet given to a connection
+	frames  int
+	probes  int
+}
+
+// newChooser is one that keeps to codec, whose effort it chooses, or begins with it.
 func newChooser(codec Codec, fixed bool) *chooser {
-	// To begin with, what a program's heap cost when it was measured.
-	c := &chooser{fixed: fixed, costs: [...]packCost{None: {1.0 / 8e9, 1}, S2: {1.0 / 800e6, 0.30}, Zstd: {1.0 / 230e6, 0.25}}}
-	c.codec.Store(uint32(codec))
+	c := &chooser{costs: heapCosts}
+	for way := range packings {
+		if !fixed || way.codec() == codec {
+			c.among = append(c.among, way)
+		}
+	}
+	for _, way := range c.among {
+		if way.codec() == codec {
+			c.way.Store(uint32(way))
+			break
+		}
+	}
 	return c
 }
 
-func (c *chooser) now() Codec { return Codec(c.codec.Load()) }
+func (c *chooser) now() packing { return packing(c.way.Load()) }
 
-// next is the codec for a frame: the chosen one, or another one to learn what it costs.
-func (c *chooser) next() Codec {
-	now := c.now()
-	if c.fixed || c.final.Load() {
-		return now
+// probe is another way of which a sample should be packed, to learn what it costs. None is known and never tried.
+func (c *chooser) probe() (other packing, ok bool) {
+	if len(c.among) == 1 || c.final.Load() {
+		return 0, false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.frames++; c.frames%probeEvery != 0 {
-		return now
+		return 0, false
 	}
-	others := [...][2]Codec{None: {S2, Zstd}, S2: {Zstd, None}, Zstd: {S2, None}}[now]
-	return others[c.frames/probeEvery%2]
+	c.probes++
+	other = c.among[c.probes%len(c.among)]
+	return other, other != packNone && other != c.now()
 }
 
 // packed notes what packing a frame has cost.
-func (c *chooser) packed(codec Codec, raw, wire int, took time.Duration) {
+func (c *chooser) packed(way packing, raw, wire int, took time.Duration) {
 	if raw < worthKnowing {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	const weight = 0.25
-	cost := &c.costs[codec]
-	cost.time += weight * (took.Seconds()/float64(raw) - cost.time)
-	cost.ratio += weight * (float64(wire)/float64(raw) - cost.ratio)
+	c.costs[way].learn(packCost{took.Seconds() / float64(raw), float64(wire) / float64(raw)})
 	c.choose()
 }
 
-// wrote notes that n bytes were written to the connection from began to ended.
-func (c *chooser) wrote(n int, began, ended time.Time) {
+// compared notes what one sample has cost packed as now and as other. A small one says little by itself, but something about
+// the one beside the other.
+func (c *chooser) compared(now, other packing, one, two packCost) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.link.wrote(n, began, ended) {
+	if one.time <= 0 || one.ratio <= 0 || two.time <= 0 || two.ratio <= 0 {
+		return
+	}
+	known := c.costs[now]
+	c.costs[other].learn(packCost{known.time * two.time / one.time, known.ratio * two.ratio / one.ratio})
+	c.choose()
+}
+
+func (p *packCost) learn(seen packCost) {
+	const weight = 0.25
+	p.time += weight * (seen.time - p.time)
+	p.ratio += weight * (seen.ratio - p.ratio)
+}
+
+// answered notes how long the target took to answer a greeting. What is acknowledged with it tells nothing of the rate.
+func (c *chooser) answered(after time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if after = max(after, time.Microsecond); c.link.trip == 0 || after < c.link.trip {
+		c.link.trip = after
+	}
+	c.link.from = time.Time{}
+	c.choose()
+}
+
+// lanes notes that there are n connections more.
+func (c *chooser) lanes(n int) { c.turn(func() { c.open += n }) }
+
+// writes notes that n writes more are under way.
+func (c *chooser) writes(n int) { c.turn(func() { c.writing += n }) }
+
+// turn notes when the link begins to hold up the stream and when it ends to: it does while all lanes write.
+func (c *chooser) turn(change func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := c.writing > 0 && c.writing >= c.open
+	change()
+	after := c.writing > 0 && c.writing >= c.open
+	switch {
+	case after && !before:
+		c.link.begin(time.Now())
+	case before && !after:
+		c.link.end(time.Now())
+	}
+}
+
+// crowded says whether so many lanes' windows are about all that the link carries.
+func (c *chooser) crowded(lanes int) bool {
+	const about = 0.7
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.link.trip > 0 && c.link.full > about*c.link.window(lanes*channelWindow)
+}
+
+// waiting notes how many bytes are packed and not yet given to a connection.
+func (c *chooser) waiting(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.queued = n
+	c.choose()
+}
+
+// acked notes that the target has taken n bytes, and whether more is under way to it.
+func (c *chooser) acked(n int, more bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.link.acked(n, more, time.Now()) {
 		c.choose()
 	}
 }
 
 // choose is called with c.mu held.
 func (c *chooser) choose() {
-	if c.fixed {
-		return
-	}
 	rate := c.link.rate
-	if c.final.Load() && c.link.full > 0 {
+	switch {
+	case c.final.Load() && c.link.full > 0:
 		rate = c.link.full
+	case rate == 0:
+		rate = supposed
+		if most := c.link.window(channelWindow); most > 0 {
+			rate = min(rate, most)
+		}
 	}
-	c.codec.Store(uint32(choose(c.now(), c.costs, rate)))
+	way := choose(c.now(), c.among, &c.costs, rate)
+	if hardest := c.among[len(c.among)-1]; rate < slowLink && float64(c.queued) > rate*worthTrying.Seconds() {
+		way = hardest
+	}
+	c.way.Store(uint32(way))
 }
 
-// choose is the codec for a link of so many bytes a second, 0 if that is not known.
-func choose(now Codec, costs [Zstd + 1]packCost, link float64) Codec {
-	if link == 0 {
-		return now
-	}
+// choose is the way for a link of so many bytes a second.
+func choose(now packing, among []packing, costs *packCosts, link float64) packing {
 	best, least := now, (1-worthChanging)*costs[now].perByte(link)
-	for c := range costs {
-		if t := costs[c].perByte(link); t < least {
-			best, least = Codec(c), t
+	for _, way := range among {
+		if t := costs[way].perByte(link); t < least {
+			best, least = way, t
 		}
 	}
 	return best

@@ -5,66 +5,102 @@ import (
 	"time"
 )
 
-// heapCosts are what a program's heap costs on an idle processor, and on one that has little time for packing.
+// busyCosts are what a program's heap costs where a processor has little time for packing, noise what does not compress.
 var (
-	heapCosts = [...]packCost{None: {1.0 / 8e9, 1}, S2: {1.0 / 800e6, 0.27}, Zstd: {1.0 / 230e6, 0.18}}
-	busyCosts = [...]packCost{None: {1.0 / 2e9, 1}, S2: {1.0 / 100e6, 0.27}, Zstd: {1.0 / 40e6, 0.18}}
-	noise     = [...]packCost{None: {1.0 / 8e9, 1}, S2: {1.0 / 2e9, 1}, Zstd: {1.0 / 600e6, 1}}
+	busyCosts = packCosts{{1.0 / 2e9, 1}, {1.0 / 100e6, 0.31}, {1.0 / 60e6, 0.192}, {1.0 / 43e6, 0.185}, {1.0 / 33e6, 0.172}}
+	noise     = packCosts{{1.0 / 8e9, 1}, {1.0 / 2e9, 1}, {1.0 / 600e6, 1}, {1.0 / 500e6, 1}, {1.0 / 400e6, 1}}
 )
 
-func TestTheFastestCodecForALinkIsChosen(t *testing.T) {
+func TestTheFastestWayForALinkIsChosen(t *testing.T) {
 	const mbit = 1e6 / 8
+	all := newChooser(Zstd, false).among
 	for _, c := range []struct {
 		name  string
-		now   Codec
-		costs [3]packCost
+		now   packing
+		costs packCosts
 		link  float64
-		want  Codec
+		want  packing
 	}{
-		{"100 Mbit/s", None, heapCosts, 100 * mbit, Zstd},
-		{"100 Mbit/s, processor busy", S2, busyCosts, 100 * mbit, Zstd},
-		{"1 Gbit/s", Zstd, heapCosts, 1000 * mbit, Zstd},
-		{"1 Gbit/s, from none", None, heapCosts, 1000 * mbit, S2}, // much the same
-		{"1 Gbit/s, processor busy", Zstd, busyCosts, 1000 * mbit, S2},
-		{"10 Gbit/s", Zstd, heapCosts, 10000 * mbit, S2},
-		{"10 Gbit/s, processor busy", Zstd, busyCosts, 10000 * mbit, None},
-		{"what does not compress", Zstd, noise, 10000 * mbit, None},
-		{"nothing known of the link", S2, busyCosts, 0, S2},
+		{"100 Mbit/s", packNone, heapCosts, 100 * mbit, packZstdMost},
+		{"200 Mbit/s, from zstd's least", packZstd, heapCosts, 200 * mbit, packZstdMost},
+		{"100 Mbit/s, processor busy", packS2, busyCosts, 100 * mbit, packZstd},
+		{"1 Gbit/s", packS2, heapCosts, 1000 * mbit, packZstd},
+		{"1 Gbit/s, processor busy", packZstd, busyCosts, 1000 * mbit, packS2},
+		{"10 Gbit/s", packZstd, heapCosts, 10000 * mbit, packS2},
+		{"10 Gbit/s, processor busy", packZstd, busyCosts, 10000 * mbit, packNone},
+		{"what does not compress", packZstd, noise, 10000 * mbit, packNone},
 	} {
-		if got := choose(c.now, c.costs, c.link); got != c.want {
+		if got := choose(c.now, all, &c.costs, c.link); got != c.want {
 			t.Errorf("%s: %v after %v", c.name, got, c.now)
 		}
 	}
 }
 
 func TestAChosenCodecStays(t *testing.T) {
-	c := newChooser(Zstd, true)
+	c := newChooser(S2, true)
 	for range 100 {
-		c.packed(Zstd, 1<<20, 1<<20, time.Second)
-		c.wrote(8<<20, time.Time{}, time.Time{}.Add(time.Millisecond))
-		if c.next() != Zstd {
+		c.packed(packS2, 1<<20, 1<<20, time.Second)
+		c.acked(8<<20, true)
+		if _, ok := c.probe(); ok {
 			t.Fatal("something was tried out")
 		}
 	}
-	if c.now() != Zstd {
+	if c.now() != packS2 {
 		t.Errorf("got %v", c.now())
+	}
+	c = newChooser(Zstd, true)
+	c.answered(time.Second)
+	if c.now() != packZstdMost {
+		t.Errorf("zstd takes %v over a slow link", c.now())
 	}
 }
 
-func TestOtherCodecsAreTriedNowAndThenButNotInTheFinalPass(t *testing.T) {
+func TestOtherWaysAreTriedNowAndThenButNotInTheFinalPass(t *testing.T) {
 	c := newChooser(S2, false)
-	tried := map[Codec]int{}
-	for range 64 {
-		tried[c.next()]++
+	tried := map[packing]int{}
+	for range 5 * 2 * probeEvery {
+		if other, ok := c.probe(); ok {
+			tried[other]++
+		}
 	}
-	if tried[S2] != 60 || tried[Zstd] != 2 || tried[None] != 2 {
+	if tried[packZstd] != 2 || tried[packZstdMore] != 2 || tried[packZstdMost] != 2 || len(tried) != 3 {
 		t.Errorf("got %v", tried)
 	}
 	c.final.Store(true)
-	for range 64 {
-		if c.next() != S2 {
+	for range 5 * probeEvery {
+		if _, ok := c.probe(); ok {
 			t.Fatal("something was tried out in the final pass")
 		}
+	}
+}
+
+func TestASampleSaysHowOneWayCostsBesideAnother(t *testing.T) {
+	c := newChooser(S2, false)
+	c.costs[packS2] = packCost{1e-9, 0.4}
+	for range 100 {
+		c.compared(packS2, packZstd, packCost{2e-9, 0.8}, packCost{6e-9, 0.4})
+	}
+	if got := c.costs[packZstd]; got.time < 2.99e-9 || got.time > 3.01e-9 || got.ratio < 0.199 || got.ratio > 0.201 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestWhatASlowLinkHasNotCarriedYetIsTimeToTryHarder(t *testing.T) {
+	c := newChooser(Zstd, false)
+	c.costs = busyCosts
+	c.link.full, c.link.rate = 100e6, 100e6
+	c.waiting(0)
+	if c.now() == packZstdMost {
+		t.Fatal("nothing waits, and the hardest way is taken")
+	}
+	c.waiting(4 << 20)
+	if c.now() != packZstdMost {
+		t.Errorf("much waits, and the way is %v", c.now())
+	}
+	c.link.full, c.link.rate = 1e9, 1e9
+	c.waiting(16 << 20)
+	if c.now() == packZstdMost {
+		t.Error("on a fast link the hardest way is taken")
 	}
 }
 
@@ -73,21 +109,23 @@ func TestTheFinalPassKeepsToWhatTheLinkHasBeenSeenToCarry(t *testing.T) {
 	c.costs = busyCosts
 	c.link.full, c.link.rate = 100e6, 2e9 // it was idle since, and taken for faster
 	c.choose()
-	if c.now() != None {
+	if c.now() != packNone {
 		t.Fatalf("between rounds: %v", c.now())
 	}
 	c.final.Store(true)
 	c.choose()
-	if c.now() != S2 {
+	if c.now() != packS2 {
 		t.Errorf("in the final pass: %v", c.now())
 	}
 }
 
-// pour lets l see writes of 256 KiB, each of which takes busy and is followed by idle.
+// pour lets l see 512 KiB arrive again and again, each after a write of busy and a pause of idle.
 func pour(l *linkRate, at time.Time, bytes int, busy, idle time.Duration) time.Time {
-	for ; bytes > 0; bytes -= 256 << 10 {
-		l.wrote(256<<10, at, at.Add(busy))
+	for ; bytes > 0; bytes -= 512 << 10 {
+		l.begin(at)
+		l.end(at.Add(busy))
 		at = at.Add(busy + idle)
+		l.acked(512<<10, true, at)
 	}
 	return at
 }
@@ -95,22 +133,54 @@ func pour(l *linkRate, at time.Time, bytes int, busy, idle time.Duration) time.T
 func TestALinkIsAsFastAsItWasWhenItHeldUpTheWriter(t *testing.T) {
 	var l linkRate
 	at := time.Unix(0, 0)
-	at = pour(&l, at, 3<<20, time.Microsecond, 0)
-	at = pour(&l, at.Add(time.Second), 3<<20, time.Microsecond, 0)
-	if l.rate != 0 {
-		t.Errorf("bursts into empty buffers say %.0f bytes/s", l.rate)
+	for range 3 { // a few bytes that are waited for say nothing
+		at = at.Add(time.Second)
+		l.acked(64<<10, true, at)
+		l.acked(64<<10, false, at.Add(time.Microsecond))
 	}
-	at = pour(&l, at, 32<<20, 2*time.Millisecond, 0) // 131 MB/s
+	if l.rate != 0 {
+		t.Errorf("little that is waited for says %.0f bytes/s", l.rate)
+	}
+	at = pour(&l, at.Add(time.Second), 32<<20, 4*time.Millisecond, 0) // 131 MB/s
 	if l.full < 125e6 || l.full > 135e6 || l.rate != l.full {
 		t.Errorf("a full link: %+v", l)
 	}
 	full := l.full
-	at = pour(&l, at, 40<<20, 100*time.Microsecond, 5*time.Millisecond)
-	if l.rate < 2*full || l.full != full {
-		t.Errorf("an idle link is not taken for faster: %+v", l)
+	at = pour(&l, at, 16<<20, 100*time.Microsecond, 5*time.Millisecond)
+	if l.rate < 1.3*full || l.rate > 2*full || l.full != full {
+		t.Errorf("an idle link is not taken for faster little by little: %+v", l)
 	}
-	pour(&l, at, 16<<20, 4*time.Millisecond, 0)
+	pour(&l, at, 16<<20, 8*time.Millisecond, 0)
 	if l.full > 70e6 || l.rate != l.full {
 		t.Errorf("a link that became slower: %+v", l)
+	}
+}
+
+func TestABurstOfAFarTargetsAnswersIsNoRate(t *testing.T) {
+	l := linkRate{trip: 60 * time.Millisecond}
+	at := time.Unix(0, 0)
+	l.acked(1, true, at)
+	l.begin(at)
+	for range 20 { // 3 MiB at once, and then nothing for long
+		l.acked(2<<20, true, at.Add(time.Millisecond))
+		l.acked(1<<20, true, at.Add(2*time.Millisecond))
+		at = at.Add(150 * time.Millisecond)
+	}
+	if l.full < 10e6 || l.full > 32e6 { // 21 MB/s
+		t.Errorf("got %+v", l)
+	}
+}
+
+func TestAWriteUnderWayCountsAsHeldUp(t *testing.T) {
+	var l linkRate
+	at := time.Unix(0, 0)
+	l.acked(1, true, at)
+	l.begin(at)
+	for range 4 { // one large frame, of which four parts are acknowledged meanwhile
+		at = at.Add(50 * time.Millisecond)
+		l.acked(512<<10, true, at)
+	}
+	if l.full < 10e6 || l.full > 11e6 {
+		t.Errorf("got %+v", l)
 	}
 }

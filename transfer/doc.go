@@ -13,16 +13,19 @@
 //
 // Frames (see Frames, the table) are bounded, carry a CRC, and are compressed one by one if that makes them smaller. Data
 // flows one way, the target's STATE the other: how many frames it has applied, which bounds what is in flight to Window
-// bytes and lets a broken connection be replaced, the frames after the last applied one being sent again.
+// bytes and lets a broken connection be replaced, the frames after the last applied one being sent again. A stream over a far
+// and fast link has several connections, its lanes: each frame goes over whichever can take it, and the target puts them back
+// into their order (merge.go).
 //
 // The package knows nothing of CRIU, engines, hosts or SSH: a stream runs over any io.ReadWriteCloser, a Space is a pair of
 // numbers, files' kinds and metadata are opaque. It decides nothing about when a round ends or a tree freezes.
 //
 // Memory. A sender holds at most some 36 MiB in buffers: Window bytes of frames not yet acknowledged, and runs being hashed
-// and batches being compressed. With what the garbage collector lets lie, Go's memory grows by at most 72 MiB (a test holds
+// and batches being compressed. With what the garbage collector lets lie, Go's memory grows by at most 80 MiB (a test holds
 // it to that), whatever the link and the tree. Beside that, outside Go's heap, its table takes some 84 bytes a slot in use,
-// 2.0 % of the tree. A sender that has ended keeps its figures only. A receiver uses at most about 12 MiB of buffers,
-// 17 bytes a slot in use, and the store: PageSize bytes a slot in use, outside Go's heap, given back at the end.
+// 2.0 % of the tree. A sender that has ended keeps its figures only. A receiver uses at most about 12 MiB of buffers, a
+// window's bytes of frames that wait for one of another lane, 17 bytes a slot in use, and the store: PageSize bytes a slot in
+// use, outside Go's heap, given back at the end.
 //
-// Start reading with Frames (frame.go), then sender.go and receiver.go side by side.
+// Start reading with Frames (frame.go), then sender.go and receiver.go side by side, and lanes.go.
 package transfer

@@ -105,7 +105,7 @@ func (r *recorder) Write(p []byte) (int, error) {
 
 func TestACutAtAnyFrameFailsBothSidesAndLeavesNothingOpen(t *testing.T) {
 	for _, at := range boundaries(t) {
-		for _, cut := range []int{at, at + 3, at + 16, at + 17} {
+		for _, cut := range []int{at, at + 3, at + 24, at + 25} {
 			a, b := transfertest.Pipe()
 			m := &transfertest.Memory{}
 			done := make(chan error, 1)
@@ -133,7 +133,7 @@ func TestACutAtAnyFrameFailsBothSidesAndLeavesNothingOpen(t *testing.T) {
 
 func TestACutAtAnyFrameIsMendedByANewConnection(t *testing.T) {
 	for _, at := range boundaries(t)[1:] { // not in HELLO: a stream that has not begun is begun again, not resumed
-		for _, cut := range []int{at, at + 3, at + 17} {
+		for _, cut := range []int{at, at + 3, at + 25} {
 			resume(t, func(w io.ReadWriteCloser, n int) io.ReadWriteCloser {
 				if n > 0 {
 					return w
@@ -145,10 +145,10 @@ func TestACutAtAnyFrameIsMendedByANewConnection(t *testing.T) {
 }
 
 func TestAnAnswerThatIsLostIsAskedForAgain(t *testing.T) {
-	const state = 16 + 49
+	const state = 24 + 49
 	// The target's first connection is lost after its answer to HELLO, within the next one, after that, and so on.
 	for answers := 1; answers < 4; answers++ {
-		for _, more := range []int{0, 1, 16} {
+		for _, more := range []int{0, 1, 24} {
 			resumeTarget(t, answers*state+more)
 		}
 	}

@@ -38,9 +38,9 @@ type FrameRow struct {
 }
 
 const (
-	// putHead is what stands before the pieces of a page in PUT; putMost is the longest entry, a whole page.
-	putHead = 4 + 4 + len(Digest{}) + 1
-	putMost = putHead + PageSize
+	// putMax bounds a PUT frame: the pieces, of which each page has one at least; for each page at most 13 bytes of entries,
+	// if it is a run by itself and a patch; their length and the digest.
+	putMax = MaxRun*PageSize + MaxRun*pagePieces*13 + 4 + len(Digest{})
 	// allPieces is the mask of a whole page.
 	allPieces = 1<<pagePieces - 1
 	// dataMax is how much of a file one frame carries.
@@ -52,11 +52,12 @@ const (
 	kindMax  = 32
 )
 
-// Frames is the whole protocol. After HELLO the source's frames are numbered from 1 by counting them; a frame that is not
-// here, or comes from the wrong side, ends the stream.
+// Frames is the whole protocol. The source's frames after HELLO are numbered from 1 and applied in that order, whatever lane
+// each comes over; HELLO and the target's have the number 0. A frame that is not here, or comes from the wrong side, ends the
+// stream.
 var Frames = []FrameRow{
-	{fHello, "HELLO", false, 4 << 10, "JSON: version, migration, epoch, resume", "first on every connection; STATE or FAIL answers"},
-	{fPut, "PUT", false, MaxRun * putMost, "1 or more × (slot u32, base u32, digest [16], mask u8, pieces of 512 bytes)", "write pages to slots, in this order: base's content with the pieces that mask names replaced, or with mask 255 and base 0 a whole page; the target computes each digest itself"},
+	{fHello, "HELLO", false, 4 << 10, "JSON: version, migration, epoch, resume, lane, key", "first on every connection; STATE or FAIL answers; a connection of the same lane takes the place of the one before"},
+	{fPut, "PUT", false, putMax, "pieces of 512 bytes, then entries, their length u32, digest [16]; an entry: (pages<<1 | patched) uv, first slot less the last run's end, zv, if patched for each page base less the last base's successor, zv, mask u8", "write pages to slots, in this order: whole ones, or base's content with the pieces that mask names replaced; the target computes each page's digest itself, and the digest of all those must be equal"},
 	{fRound, "ROUND", false, 4, "round u32", "a round ends; STATE answers"},
 	{fSpace, "SPACE", false, 9, "kind u8, id u64", "final pass: begin a space; ends the one before"},
 	{fMap, "MAP", false, mapMax, "entries: address uv, flags uv, pages uv, then runs: (length<<2 | sort) uv, for sort 0 also first slot less the last run's end, zv", "final pass: pages of the space, addresses ascending; sort 0 is slots, 1 zero pages, 2 no content"},
@@ -64,7 +65,7 @@ var Frames = []FrameRow{
 	{fData, "DATA", false, dataMax, "bytes", "more of the file"},
 	{fClose, "CLOSE", false, 8 + 32, "size u64, sha256 [32]", "the file is complete"},
 	{fEnd, "END", false, 32, "root [32]", "all is sent; STATE with staged set answers"},
-	{fState, "STATE", true, stateSize, "applied u64, rounds u32, slots u32, staged u8, root [32]", "how far the target is: answers HELLO, ROUND and END, and comes every MiB"},
+	{fState, "STATE", true, stateSize, "applied u64, rounds u32, slots u32, staged u8, root [32]", "how far the target is: answers HELLO, ROUND and END, and comes every MiB, on every connection"},
 	{fFail, "FAIL", true, 4 << 10, "JSON: kind, error, next", "the target gives up; nothing follows"},
 }
 
@@ -85,18 +86,25 @@ func (t FrameType) String() string {
 }
 
 // headSize is a frame's header: type u8, codec u8, check u16 (the low half of the CRC-32C of the header with a zero here),
-// size u32 (on the wire), raw u32 (before compression), CRC-32C u32 of the payload as it stands on the wire. The header has
-// a check of its own so that a damaged size is not waited for.
-const headSize = 16
+// size u32 (on the wire), raw u32 (before compression), CRC-32C u32 of the payload as it stands on the wire, number u64. The
+// header has a check of its own so that a damaged size is not waited for.
+const headSize = 24
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// seal fills in the header of a frame whose payload begins at headSize.
+// seal fills in the header of a frame whose payload begins at headSize, but for its number.
 func seal(frame []byte, t FrameType, codec Codec, raw int) []byte {
-	frame[0], frame[1], frame[2], frame[3] = byte(t), byte(codec), 0, 0
+	frame[0], frame[1] = byte(t), byte(codec)
 	binary.LittleEndian.PutUint32(frame[4:], uint32(len(frame)-headSize))
 	binary.LittleEndian.PutUint32(frame[8:], uint32(raw))
 	binary.LittleEndian.PutUint32(frame[12:], crc32.Checksum(frame[headSize:], castagnoli))
+	return number(frame, 0)
+}
+
+// number numbers a sealed frame.
+func number(frame []byte, n uint64) []byte {
+	frame[2], frame[3] = 0, 0
+	binary.LittleEndian.PutUint64(frame[16:], n)
 	binary.LittleEndian.PutUint16(frame[2:], uint16(crc32.Checksum(frame[:headSize], castagnoli)))
 	return frame
 }
@@ -110,10 +118,11 @@ func plainFrame(t FrameType, payload []byte) []byte {
 
 // frame is what was read: its payload may still be compressed.
 type frame struct {
-	kind  FrameType
-	codec Codec
-	raw   int
-	body  []byte
+	kind   FrameType
+	codec  Codec
+	raw    int
+	number uint64
+	body   []byte
 }
 
 func (f *frame) wireSize() int { return headSize + len(f.body) }
@@ -132,7 +141,7 @@ func readFrame(r io.Reader, fromTarget bool) (*frame, error) {
 	if uint16(crc32.Checksum(head[:], castagnoli)) != check {
 		return nil, errs.New(errs.Failed, "a frame's header is damaged: %w", ErrCorrupt)
 	}
-	f := &frame{kind: FrameType(head[0]), codec: Codec(head[1]), raw: int(binary.LittleEndian.Uint32(head[8:]))}
+	f := &frame{kind: FrameType(head[0]), codec: Codec(head[1]), raw: int(binary.LittleEndian.Uint32(head[8:])), number: binary.LittleEndian.Uint64(head[16:])}
 	size := int(binary.LittleEndian.Uint32(head[4:]))
 	row, ok := rowOf(f.kind)
 	switch {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"math/bits"
 	"testing"
 )
 
@@ -37,28 +38,90 @@ func FuzzReceive(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	page := appendPut(nil, put{slot: 1, sum: d.of(first), mask: allPieces}, first)
-	patch := appendPut(nil, put{slot: 2, base: 1, sum: d.of(second), mask: 1 << 1}, second)
+	whole, patched := put{slot: 1, mask: allPieces}, put{slot: 2, base: 1, mask: 1 << 1}
+	page, patch := putOf(d, []put{whole}, first), putOf(d, []put{patched}, second)
+	both := putOf(d, []put{whole, patched}, first, second)
 	f.Add(byte(fPut), page, byte(fPut), patch, byte(fSpace), make([]byte, 9), byte(fMap), []byte{0, 1, 1, 1 << 2, 4})
-	f.Add(byte(fPut), append(page, patch...), byte(fPut), patch[:putHead], byte(fPut), patch[:putHead+100], byte(fRound), []byte{1, 0, 0, 0})
+	f.Add(byte(fPut), both, byte(fPut), patch[:20], byte(fPut), patch[100:], byte(fRound), []byte{1, 0, 0, 0})
 	f.Add(byte(fPut), page, byte(fRound), []byte{1, 0, 0, 0}, byte(fSpace), make([]byte, 9), byte(fMap), []byte{0, 1, 1, 1 << 2, 2})
 	f.Add(byte(fFile), []byte("\x01kmeta"), byte(fData), []byte("x"), byte(fClose), make([]byte, 40), byte(fEnd), make([]byte, 32))
 	f.Fuzz(func(t *testing.T, k1 byte, b1 []byte, k2 byte, b2 []byte, k3 byte, b3 []byte, k4 byte, b4 []byte) {
-		var in bytes.Buffer
-		in.Write(zeroKey)
-		for _, x := range []struct {
+		in := bytes.Clone(zeroKey)
+		for i, x := range []struct {
 			kind byte
 			body []byte
 		}{{k1, b1}, {k2, b2}, {k3, b3}, {k4, b4}} {
-			in.Write(plainFrame(FrameType(x.kind), x.body))
+			in = append(in, number(plainFrame(FrameType(x.kind), x.body), uint64(i+1))...)
 		}
 		target := &counting{}
-		result, err := Receive(context.Background(), scripted{&in}, target)
+		result, err := Receive(context.Background(), scripted{bytes.NewReader(in)}, target)
 		if err == nil && result.Root != [32]byte(b4) && result.Root != [32]byte(b3) && result.Root != [32]byte(b2) && result.Root != [32]byte(b1) {
 			t.Fatal("a stream without an end was accepted")
 		}
 		if target.open != 0 {
 			t.Fatalf("%d are left open", target.open)
+		}
+	})
+}
+
+// FuzzPut: whatever PUT says, each page read has slot, base and pieces within their bounds, and all of its bytes are used.
+func FuzzPut(f *testing.F) {
+	d, err := newDigester(make([]byte, keySize))
+	if err != nil {
+		f.Fatal(err)
+	}
+	page := make([]byte, PageSize)
+	f.Add(putOf(d, []put{{slot: 1, mask: allPieces}, {slot: 2, base: 1, mask: 1 << 1}, {slot: 3, base: 2, mask: 3}}, page, page, page))
+	f.Add(putOf(d, []put{{slot: 1 << 31, base: 1<<32 - 1, mask: 1}, {slot: 1, mask: allPieces}}, page, page))
+	f.Add([]byte{3, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := readPut(b)
+		if err != nil {
+			return
+		}
+		for used := 0; ; {
+			p, ok, err := r.page()
+			if err != nil {
+				return
+			}
+			if !ok {
+				if at := len(b) - used; used == 0 || at < 4+len(Digest{}) {
+					t.Fatalf("accepted with %d of %d bytes of pieces", used, len(b))
+				}
+				return
+			}
+			if n := bits.OnesCount8(p.mask) * pieceSize; p.slot == 0 || n == 0 || len(p.pieces) != n || p.whole() && p.base != 0 {
+				t.Fatalf("accepted %+v", p)
+			}
+			used += len(p.pieces)
+		}
+	})
+}
+
+// FuzzMerge: in whatever order lanes bring frames, and however often, they are taken in order, once, and what waits is
+// bounded. Each byte is a frame's number, a multiple of 16 also takes what is there.
+func FuzzMerge(f *testing.F) {
+	f.Add([]byte{1, 2, 16, 3, 5, 4, 32, 3, 1})
+	f.Add([]byte{2, 3, 2, 1, 1, 16, 48, 9, 8, 7})
+	f.Fuzz(func(t *testing.T, numbers []byte) {
+		m, want := newMerge(), uint64(1)
+		for _, n := range numbers {
+			_, _ = m.offer(frameOf(uint64(n), 600<<10)) // one that has no room or may not come is not in
+			sum := 0
+			for number, f := range m.frames {
+				if sum += f.wireSize(); number < m.next || f.number != number {
+					t.Fatalf("frame %d waits as %d, the next is %d", f.number, number, m.next)
+				}
+			}
+			if sum != m.bytes || sum > mergeMost+bufferSize { // the next one is always taken
+				t.Fatalf("%d bytes wait, counted as %d", sum, m.bytes)
+			}
+			for n%16 == 0 && m.frames[want] != nil {
+				if f, err := m.take(t.Context()); err != nil || f.number != want {
+					t.Fatalf("frame %d: %v", want, err)
+				}
+				want++
+			}
 		}
 	})
 }

@@ -2,24 +2,20 @@ package transfer
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"io"
 	"sync"
-	"time"
-
-	"drover/internal/errs"
 )
 
-const (
-	// greeting bounds how long the target may take to answer HELLO.
-	greeting = 20 * time.Second
-	// redialWait is the pause between attempts to reconnect, doubled up to redialMost.
-	redialWait = 100 * time.Millisecond
-	redialMost = 2 * time.Second
-)
+// nobody is the lane of a frame that waits to be written.
+const nobody = -1
 
-// outbox keeps frames until the target has acknowledged them and writes them to the connection there is.
+// unacked is a frame that the target has not acknowledged.
+type unacked struct {
+	sealed []byte
+	lane   int  // that was given it
+	idle   bool // no lane is writing it
+}
+
+// outbox keeps frames until the target has acknowledged them and has the lanes there are write them.
 type outbox struct {
 	config SenderConfig
 	key    []byte // of the pages' digests
@@ -27,19 +23,21 @@ type outbox struct {
 	codec  *chooser // is told how fast the link is
 
 	mu         sync.Mutex
-	frames     [][]byte // not acknowledged
-	acked      uint64   // frames acknowledged before those
-	taken      int      // of frames: given to the present connection
-	written    int      // of frames: written to it in full
-	bytes      int      // in frames
+	frames     []unacked
+	acked      uint64 // frames acknowledged before those
+	given      uint64 // the highest number that a lane was ever given
+	first      int    // no frame before this one waits for a lane
+	bytes      int    // in frames
+	queued     int    // in those that wait for a lane
 	ackedBytes uint64
 	state      state
+	lanes      int // there are or are being made
 	reconnects int
 	changed    chan struct{} // closed and replaced at each change
 }
 
 func newOutbox(m *Meter, codec *chooser, config SenderConfig, key []byte) *outbox {
-	return &outbox{config: config, key: key, meter: m, codec: codec, changed: make(chan struct{})}
+	return &outbox{config: config, key: key, meter: m, codec: codec, lanes: 1, changed: make(chan struct{})}
 }
 
 // wake is called with o.mu held.
@@ -85,61 +83,95 @@ func (o *outbox) said() state {
 	return o.state
 }
 
-// add queues a frame once the window has room for it.
+// add numbers a frame and queues it once the window has room for it.
 func (o *outbox) add(ctx context.Context, frame []byte) error {
 	return o.wait(ctx, nil, func() bool {
 		if len(o.frames) > 0 && o.bytes+len(frame) > Window {
 			return false
 		}
-		o.frames = append(o.frames, frame)
+		o.frames = append(o.frames, unacked{number(frame, o.acked+uint64(len(o.frames))+1), nobody, true})
 		o.bytes += len(frame)
+		o.queue(len(frame))
 		o.wake()
 		return true
 	})
 }
 
-// take waits for a frame that the present connection has not been given.
-func (o *outbox) take(ctx context.Context) (frame []byte, err error) {
+// queue is called with o.mu held.
+func (o *outbox) queue(n int) {
+	o.queued += n
+	o.codec.waiting(o.queued)
+}
+
+// take waits for a frame for a lane, the first that has none.
+func (o *outbox) take(ctx context.Context, lane int) (frame []byte, n uint64, err error) {
 	err = o.wait(ctx, nil, func() bool {
-		if o.taken == len(o.frames) {
+		for o.first < len(o.frames) && o.frames[o.first].lane != nobody {
+			o.first++
+		}
+		if o.first == len(o.frames) {
 			return false
 		}
-		frame = o.frames[o.taken]
-		o.taken++
+		f := &o.frames[o.first]
+		f.lane, f.idle = lane, false
+		frame, n = f.sealed, o.acked+uint64(o.first)+1
+		o.given = max(o.given, n)
+		o.queue(-len(frame))
 		return true
 	})
-	return frame, err
+	return frame, n, err
 }
 
-// wrote notes that the last frame taken has been written, or why not.
-func (o *outbox) wrote(err error) error {
-	if err != nil {
-		return lost(err)
-	}
+// wrote notes that frame n has been written.
+func (o *outbox) wrote(n uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.written = o.taken // nothing is taken before the last one is written
-	return nil
+	if n > o.acked {
+		o.frames[n-o.acked-1].idle = true
+	}
 }
 
-// note takes the target's word.
+// lost has what a lane was given, and nobody has acknowledged, written once more: some of it may have arrived.
+func (o *outbox) lost(lane int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i := range o.frames {
+		if f := &o.frames[i]; f.lane == lane {
+			f.lane, f.idle = nobody, true // the lane's writer has ended
+			o.queue(len(f.sealed))
+		}
+	}
+	o.first = 0
+	o.wake()
+}
+
+// note takes the target's word. A lane may be slower with it than another one was.
 func (o *outbox) note(s state) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if s.applied < o.acked || s.applied > o.acked+uint64(o.taken) || s.rounds < o.state.rounds {
-		return protocol("the target has applied %d frames of %d to %d", s.applied, o.acked, o.acked+uint64(o.taken))
+	if s.applied < o.acked {
+		return nil
 	}
-	n := int(s.applied - o.acked)
-	for i, f := range o.frames[:n] {
-		o.bytes -= len(f)
-		o.ackedBytes += uint64(len(f))
-		if i < o.written {
-			giveBack(f)
+	if s.applied > o.given || s.rounds < o.state.rounds {
+		return protocol("the target has applied %d frames of %d to %d and %d rounds of %d", s.applied, o.acked, o.given, s.rounds, o.state.rounds)
+	}
+	n, acked, waited := int(s.applied-o.acked), 0, 0
+	for i := range o.frames[:n] {
+		f := &o.frames[i]
+		acked += len(f.sealed)
+		if f.lane == nobody {
+			waited += len(f.sealed)
 		}
-		o.frames[i] = nil
+		if f.idle {
+			giveBack(f.sealed)
+		}
+		*f = unacked{}
 	}
-	o.frames, o.acked, o.state = o.frames[n:], s.applied, s
-	o.taken, o.written = o.taken-n, max(0, o.written-n)
+	o.bytes -= acked
+	o.ackedBytes += uint64(acked)
+	o.frames, o.acked, o.first, o.state = o.frames[n:], s.applied, max(0, o.first-n), s
+	o.queue(-waited)
+	o.codec.acked(acked, len(o.frames) > 0)
 	o.wake()
 	return nil
 }
@@ -148,140 +180,11 @@ func (o *outbox) note(s state) error {
 func (o *outbox) empty() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.frames, o.taken, o.written, o.bytes = nil, 0, 0, 0
+	o.frames, o.first, o.bytes, o.queued = nil, 0, 0, 0
 }
 
 func (o *outbox) progress(p *Progress) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	p.AckedBytes, p.Reconnects = o.ackedBytes, o.reconnects
-}
-
-// greet says HELLO and notes the answer.
-func (o *outbox) greet(ctx context.Context, rw io.ReadWriteCloser, resume bool) (slots uint32, err error) {
-	ctx, cancel := context.WithTimeout(ctx, greeting)
-	defer cancel()
-	defer context.AfterFunc(ctx, func() { rw.Close() })()
-	body, err := json.Marshal(hello{version, string(o.config.Migration), uint64(o.config.Epoch), resume, o.key})
-	if err != nil {
-		return 0, err
-	}
-	if _, err := rw.Write(plainFrame(fHello, body)); err != nil {
-		return 0, lost(err)
-	}
-	o.mu.Lock()
-	o.taken = len(o.frames) // whatever was written to a connection now lost may have been applied
-	o.mu.Unlock()
-	if err := o.hear(rw); err != nil {
-		if ctx.Err() != nil {
-			return 0, errs.New(errs.Unavailable, "open the page stream: the target does not answer: %w", ctx.Err())
-		}
-		return 0, err
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.taken, o.written = 0, 0
-	return o.state.slots, nil
-}
-
-// hear reads one frame of the target.
-func (o *outbox) hear(r io.Reader) error {
-	f, err := readFrame(r, true)
-	switch {
-	case errors.Is(err, io.EOF):
-		return lost(err)
-	case err != nil:
-		return err
-	case f.codec != None:
-		return protocol("%s is packed", f.kind)
-	case f.kind == fFail:
-		return decodeFailure(f.body)
-	}
-	s, err := decodeState(f.body)
-	if err != nil {
-		return err
-	}
-	return o.note(s)
-}
-
-// run serves the connection, and those that replace it, until ctx is done or the stream cannot go on.
-func (o *outbox) run(ctx context.Context, rw io.ReadWriteCloser) error {
-	for {
-		err := o.serve(ctx, rw)
-		if ctx.Err() != nil || !errors.Is(err, ErrLost) || o.config.Redial == nil {
-			return err
-		}
-		if rw, err = o.redial(ctx, err); err != nil {
-			return err
-		}
-	}
-}
-
-// lastWords is how long the target may still be heard once nothing can be written to it: it may be saying why.
-const lastWords = 2 * time.Second
-
-// serve writes frames and hears the target until either fails.
-func (o *outbox) serve(ctx context.Context, rw io.ReadWriteCloser) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer rw.Close()
-	defer context.AfterFunc(ctx, func() { rw.Close() })()
-	var both sync.WaitGroup
-	both.Go(func() {
-		err := o.write(ctx, rw)
-		late := time.AfterFunc(lastWords, func() { cancel(err) })
-		<-ctx.Done()
-		late.Stop()
-	})
-	both.Go(func() {
-		for {
-			if err := o.hear(rw); err != nil {
-				cancel(err)
-				return
-			}
-		}
-	})
-	both.Wait()
-	return context.Cause(ctx)
-}
-
-// write writes frames as they come, until it fails.
-func (o *outbox) write(ctx context.Context, rw io.Writer) error {
-	w := Limit(ctx, Metered(rw, o.meter), o.config.Limiter)
-	for {
-		frame, err := o.take(ctx)
-		if err != nil {
-			return err
-		}
-		began := time.Now()
-		_, err = w.Write(frame)
-		o.codec.wrote(len(frame), began, time.Now())
-		if err := o.wrote(err); err != nil {
-			return err
-		}
-	}
-}
-
-// redial makes the next connection and lets the target say where to go on.
-func (o *outbox) redial(ctx context.Context, why error) (io.ReadWriteCloser, error) {
-	for wait := redialWait; ; wait = min(2*wait, redialMost) {
-		rw, err := o.config.Redial(ctx)
-		if err == nil {
-			if _, err = o.greet(ctx, rw, true); err == nil {
-				o.mu.Lock()
-				o.reconnects++
-				o.mu.Unlock()
-				return rw, nil
-			}
-			rw.Close()
-		}
-		if !errors.Is(err, ErrLost) && errs.KindOf(err) != errs.Unavailable && ctx.Err() == nil {
-			return nil, err
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return nil, errors.Join(context.Cause(ctx), why)
-		}
-	}
+	p.AckedBytes, p.Reconnects, p.Lanes = o.ackedBytes, o.reconnects, o.lanes
 }

@@ -20,13 +20,13 @@ type pipeline struct {
 	plan    *planner
 }
 
-func newPipeline(ctx context.Context, slots uint32, count *counters) (*pipeline, error) {
+func newPipeline(ctx context.Context, slots uint32, digest *digester, count *counters) (*pipeline, error) {
 	l := &pipeline{free: make(chan *block, blocks), hashing: newStage[*block](blocks), packing: newStage[*outFrame](packers)}
 	for range blocks {
 		l.free <- newBlock()
 	}
 	var err error
-	l.plan, err = newPlanner(slots, count, func(f *outFrame) error { return l.packing.put(ctx, f) })
+	l.plan, err = newPlanner(slots, digest, count, func(f *outFrame) error { return l.packing.put(ctx, f) })
 	return l, err
 }
 

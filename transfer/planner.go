@@ -19,9 +19,10 @@ type planner struct {
 	root   [32]byte // once the end is planned
 	count  *counters
 	emit   func(*outFrame) error
-	puts   []byte // PUT being filled, nil if none
-	maps   []byte // MAP being filled, nil if none
-	last   uint32 // for appendEntry, within maps
+	digest *digester
+	puts   putWriter // PUT being filled
+	maps   []byte    // MAP being filled, nil if none
+	last   uint32    // for appendEntry, within maps
 	space  Space
 	began  bool // space is the one under way
 	above  uint64
@@ -31,12 +32,12 @@ type planner struct {
 }
 
 // newPlanner makes a planner, whose table must be closed.
-func newPlanner(limit uint32, count *counters, emit func(*outFrame) error) (*planner, error) {
+func newPlanner(limit uint32, digest *digester, count *counters, emit func(*outFrame) error) (*planner, error) {
 	table, err := newPageTable(limit)
 	if err != nil {
 		return nil, err
 	}
-	p := &planner{limit: limit, table: table, seed: maphash.MakeSeed(), sum: newManifest(), count: count, emit: emit, mapped: map[Space]bool{}}
+	p := &planner{limit: limit, table: table, digest: digest, seed: maphash.MakeSeed(), sum: newManifest(), count: count, emit: emit, mapped: map[Space]bool{}}
 	p.table.rows[0].pieces = sumPieces(p.seed, zeros[:PageSize])
 	return p, nil
 }
@@ -131,18 +132,15 @@ func (p *planner) hold(i item, data []byte, sums []Digest) error {
 func (p *planner) send(h holding, sum Digest, page []byte) (left int, err error) {
 	rows := p.table.rows
 	rows[h.slot].pieces = sumPieces(p.seed, page)
-	e := put{slot: h.slot, sum: sum, mask: rows[h.slot].pieces.differ(&rows[h.base].pieces)}
+	e := put{slot: h.slot, mask: rows[h.slot].pieces.differ(&rows[h.base].pieces)}
 	// A page that differs in no piece has one whose hash is as before, although its content is not.
 	if n := bits.OnesCount8(e.mask); h.had && n > 0 && n <= patchMost {
 		e.base, left = h.base, PageSize-n*pieceSize
 	} else {
 		e.mask = allPieces
 	}
-	if p.puts == nil {
-		p.puts = newBuffer()
-	}
-	p.puts = appendPut(p.puts, e, page)
-	if len(p.puts)+putMost > bufferSize {
+	p.puts.add(e, sum, page)
+	if p.puts.full() {
 		return left, p.flushPuts()
 	}
 	return left, nil
@@ -204,12 +202,10 @@ func (p *planner) small(t FrameType, payload []byte) error {
 }
 
 func (p *planner) flushPuts() error {
-	if p.puts == nil {
+	if p.puts.empty() {
 		return nil
 	}
-	buf := p.puts
-	p.puts = nil
-	return p.emit(&outFrame{kind: fPut, buf: buf})
+	return p.emit(&outFrame{kind: fPut, buf: p.puts.finish(p.digest)})
 }
 
 // flush emits the frames being filled: first the pages, then the entries that name them.

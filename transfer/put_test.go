@@ -4,15 +4,66 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // serve lets a target take HELLO with a key of zeros and then these frames, and says how it ends.
 func serve(frames ...[]byte) error {
-	_, err := Receive(context.Background(), scripted{io.MultiReader(bytes.NewReader(zeroKey), bytes.NewReader(bytes.Join(frames, nil)))}, &counting{})
+	_, err := Receive(context.Background(), scripted{bytes.NewReader(numbered(append([][]byte{zeroKey}, frames...)...))}, &counting{})
 	return err
+}
+
+// putOf is a PUT of these pages.
+func putOf(d *digester, puts []put, pages ...[]byte) []byte {
+	var w putWriter
+	for i, p := range puts {
+		w.add(p, d.of(pages[i]), pages[i])
+	}
+	return w.finish(d)[headSize:]
+}
+
+func TestAPutReadsAsItWasWritten(t *testing.T) {
+	d, err := newDigester(make([]byte, keySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := make([]byte, PageSize)
+	for n := range pagePieces {
+		page[n*pieceSize] = byte(n)
+	}
+	want := []put{
+		{slot: 1, mask: allPieces}, {slot: 2, mask: allPieces}, {slot: 1 << 31, mask: allPieces},
+		{slot: 7, base: 1 << 31, mask: 0x41}, {slot: 8, base: 1<<31 + 1, mask: 1}, {slot: 9, mask: 0x80}, {slot: 1<<32 - 2, base: 1<<32 - 1, mask: 2},
+		{slot: 10, mask: allPieces},
+	}
+	pages := make([][]byte, len(want))
+	for i := range pages {
+		pages[i] = page
+	}
+	r, err := readPut(putOf(d, want, pages...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range want {
+		got, ok, err := r.page()
+		if !ok || err != nil {
+			t.Fatalf("for %+v: %v", w, err)
+		}
+		for n := range pagePieces {
+			if w.mask&(1<<n) != 0 {
+				w.pieces = append(w.pieces, page[n*pieceSize:(n+1)*pieceSize]...)
+			}
+		}
+		if diff := cmp.Diff(w, got, cmp.AllowUnexported(put{})); diff != "" {
+			t.Error(diff)
+		}
+	}
+	if _, ok, err := r.page(); ok || err != nil {
+		t.Errorf("more comes: %v", err)
+	}
 }
 
 func TestAPatchIsTakenOnlyIfItMakesTheSourcesPage(t *testing.T) {
@@ -23,38 +74,45 @@ func TestAPatchIsTakenOnlyIfItMakesTheSourcesPage(t *testing.T) {
 	first := bytes.Repeat([]byte("a"), PageSize)
 	second := bytes.Clone(first)
 	second[3*pieceSize], second[5*pieceSize] = 'b', 'b'
-	frame := func(p put, page []byte) []byte { return plainFrame(fPut, appendPut(nil, p, page)) }
-	good := put{slot: 2, base: 1, sum: d.of(second), mask: 1<<3 | 1<<5}
+	good := put{slot: 2, base: 1, mask: 1<<3 | 1<<5}
 	with := func(change func(*put)) []byte {
 		p := good
 		change(&p)
-		return frame(p, second)
+		return putOf(d, []put{p}, second)
 	}
+	spoilt := func(change func(b []byte) []byte) []byte { return change(putOf(d, []put{good}, second)) }
+	whole := put{slot: 1, mask: allPieces}
 	for name, c := range map[string]struct {
-		frame []byte
-		want  error
+		payload []byte
+		want    error
 	}{
-		"as it should be":             {frame(good, second), ErrLost}, // nothing follows
+		"as it should be":             {putOf(d, []put{good}, second), ErrLost}, // nothing follows
+		"a page and its patch":        {putOf(d, []put{whole, good}, first, second), ErrLost},
 		"a piece left out":            {with(func(p *put) { p.mask = 1 << 3 }), ErrCorrupt},
 		"another base":                {with(func(p *put) { p.base = 0 }), ErrCorrupt},
-		"another digest":              {with(func(p *put) { p.sum[0]++ }), ErrCorrupt},
+		"another digest":              {spoilt(func(b []byte) []byte { b[len(b)-1]++; return b }), ErrCorrupt},
 		"a base never written":        {with(func(p *put) { p.base = 3 }), ErrProtocol},
 		"a base beyond the store":     {with(func(p *put) { p.base = 1 << 31 }), ErrProtocol},
 		"its own base":                {with(func(p *put) { p.slot = 1 }), ErrProtocol},
 		"onto the zero page":          {with(func(p *put) { p.slot = 0 }), ErrProtocol},
 		"a gap":                       {with(func(p *put) { p.slot = 4 }), ErrProtocol},
 		"no piece":                    {with(func(p *put) { p.mask = 0 }), ErrProtocol},
-		"a whole page with a base":    {with(func(p *put) { p.mask = allPieces }), ErrProtocol},
-		"a whole page, damaged":       {with(func(p *put) { p.mask, p.base = allPieces, 0; p.sum[9]++ }), ErrCorrupt},
-		"more pieces named than come": {plainFrame(fPut, appendPut(nil, good, second)[:putHead+pieceSize]), ErrProtocol},
-		"bytes are left":              {plainFrame(fPut, append(appendPut(nil, good, second), 1, 2, 3)), ErrProtocol},
-		"nothing":                     {plainFrame(fPut, nil), ErrProtocol},
+		"a patch of all pieces":       {spoilt(func(b []byte) []byte { b[len(b)-21] = allPieces; return b }), ErrProtocol},
+		"a whole page, damaged":       {spoiltPage(putOf(d, []put{whole}, first)), ErrCorrupt},
+		"more pieces named than come": {spoilt(func(b []byte) []byte { return b[pieceSize:] }), ErrProtocol},
+		"bytes are left":              {spoilt(func(b []byte) []byte { return append([]byte{1, 2, 3}, b...) }), ErrProtocol},
+		"entries longer than it":      {spoilt(func(b []byte) []byte { b[len(b)-17] = 1; return b }), ErrProtocol},
+		"no entries":                  {spoilt(func(b []byte) []byte { clear(b[len(b)-20 : len(b)-16]); return b }), ErrProtocol},
+		"a run cut off":               {spoilt(func(b []byte) []byte { return append(b[:len(b)-21], append([]byte{3, 0, 0, 0}, b[len(b)-16:]...)...) }), ErrProtocol},
+		"nothing":                     {nil, ErrProtocol},
 	} {
-		if err := serve(frame(put{slot: 1, sum: d.of(first), mask: allPieces}, first), c.frame); !errors.Is(err, c.want) {
+		if err := serve(plainFrame(fPut, putOf(d, []put{whole}, first)), plainFrame(fPut, c.payload)); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
+
+func spoiltPage(b []byte) []byte { b[7]++; return b }
 
 // TestAPieceWhoseHashCollidesFailsTheStream: a change that the hashes do not show is refused by the target, not restored.
 func TestAPieceWhoseHashCollidesFailsTheStream(t *testing.T) {

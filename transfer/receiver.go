@@ -27,131 +27,267 @@ func Receive(ctx context.Context, rw io.ReadWriteCloser, target Target) (Result,
 	return r.Serve(ctx, rw)
 }
 
-// Receiver is the target's end of a page stream that outlives its connections: Serve is called for one after the other,
-// until one returns without an error or with one that is not ErrLost.
+// Receiver is the target's end of a page stream. Serve is called for each of its connections, of which there may be several
+// at once and many one after the other, until one returns without an error or with one that is not ErrLost.
 type Receiver struct {
-	mu      sync.Mutex // held by the one Serve under way
-	applier *applier
-	done    error // the stream has failed for good
+	merge *merge
+	ctx   context.Context // of what puts frames in order, unpacks and applies them
+	end   context.CancelFunc
+	all   sync.WaitGroup // of that
+	over  chan struct{}  // closed when the stream is staged or has failed for good
+
+	applying sync.Mutex // held while the applier is used
+	applier  *applier
+
+	mu      sync.Mutex
+	started bool
+	lanes   map[int]io.Closer // the connection that each lane has now
+	state   state             // as the source is told
+	applied uint64            // frames; the state may be older
+	untold  int               // bytes applied since the state
+	result  Result            // valid once over is closed, as is err
+	err     error
+	changed chan struct{} // closed and replaced at each change
 }
 
 // NewReceiver makes a receiver that fills target.
 func NewReceiver(target Target) *Receiver {
-	return &Receiver{applier: newApplier(target)}
+	r := &Receiver{
+		merge: newMerge(), applier: newApplier(target), over: make(chan struct{}),
+		lanes: map[int]io.Closer{}, changed: make(chan struct{}),
+	}
+	r.ctx, r.end = context.WithCancel(context.Background())
+	return r
 }
 
 // received is a frame on its way through unpacking.
 type received struct {
 	*frame
 	payload []byte
+	sums    []Digest // of PUT's pages; those of patched ones are yet to be computed
 	err     error
 }
 
 // Serve serves one connection, which it closes.
 func (r *Receiver) Serve(ctx context.Context, rw io.ReadWriteCloser) (Result, error) {
 	defer rw.Close()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.done != nil {
-		return Result{}, r.done
+	if _, over, err := r.outcome(); over && err != nil {
+		return Result{}, err
 	}
 	err := r.serve(ctx, rw)
-	if err == nil {
-		return r.applier.result, nil
-	}
-	if ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil {
 		err = errs.New(errs.KindOf(ctx.Err()), "receive pages: %w", ctx.Err())
 	}
-	if !errors.Is(err, ErrLost) {
-		r.done = err
+	if err != nil && !errors.Is(err, ErrLost) {
+		r.finish(Result{}, err)
 	}
-	return Result{}, err
+	result, over, failed := r.outcome()
+	switch {
+	case over && failed != nil:
+		return Result{}, failed
+	case err != nil: // also if all is staged: the source has not been told over this connection
+		return Result{}, err
+	}
+	return result, nil
 }
 
-// Close frees the store, with all pages that PageWriters were handed, and closes what the target has open. It waits for a Serve under way, whose ctx should have ended.
+// Close frees the store, with all pages that PageWriters were handed, and closes what the target has open. Calls of Serve
+// under way return.
 func (r *Receiver) Close() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.done == nil {
-		r.done = ErrClosed
-	}
+	r.finish(Result{}, ErrClosed)
+	r.all.Wait()
+	r.applying.Lock()
+	defer r.applying.Unlock()
 	return r.applier.close()
 }
 
+// finish says how the stream has ended. Only the first call counts.
+func (r *Receiver) finish(result Result, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.finishNow(result, err)
+}
+
+// finishNow is finish with r.mu held.
+func (r *Receiver) finishNow(result Result, err error) {
+	select {
+	case <-r.over:
+	default:
+		r.result, r.err = result, err
+		close(r.over)
+	}
+	r.end()
+}
+
+func (r *Receiver) outcome() (result Result, over bool, err error) {
+	select {
+	case <-r.over:
+		return r.result, true, r.err
+	default:
+		return Result{}, false, nil
+	}
+}
+
+// serve reads a connection's frames and tells it how far the stream is.
 func (r *Receiver) serve(ctx context.Context, rw io.ReadWriteCloser) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	defer context.AfterFunc(ctx, func() { rw.Close() })()
-	if err := r.welcome(rw); err != nil {
+	lane, told, err := r.welcome(rw)
+	if err != nil {
 		return tell(rw, err)
 	}
-	if r.applier.state.staged { // and the source had not heard it when its connection was lost
-		return nil
-	}
-	var all sync.WaitGroup
-	defer all.Wait()
+	defer r.leave(lane, rw)
+	var reading sync.WaitGroup
+	defer reading.Wait()
 	defer stop(nil)
-	frames := newStage[*received](unpackers)
-	all.Go(func() {
-		for {
-			f, err := readFrame(rw, false)
-			if errors.Is(err, io.EOF) {
-				err = lost(err)
+	reading.Go(func() {
+		err := r.read(ctx, rw)
+		if errors.Is(err, ErrLost) {
+			r.settle(ctx) // what has come before the loss may say more
+		}
+		stop(err)
+	})
+	return r.inform(ctx, rw, told)
+}
+
+// read takes in frames until the connection ends or brings what it must not.
+func (r *Receiver) read(ctx context.Context, rw io.Reader) error {
+	for {
+		f, err := readFrame(rw, false)
+		if errors.Is(err, io.EOF) {
+			err = lost(err)
+		}
+		if err == nil && (f.kind == fHello || f.number == 0) {
+			err = protocol("%s with number %d in mid-stream", f.kind, f.number)
+		}
+		if err == nil {
+			err = r.merge.add(ctx, f)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// settle waits until all has been applied that can be.
+func (r *Receiver) settle(ctx context.Context) {
+	for {
+		r.mu.Lock()
+		applied, changed := r.applied, r.changed
+		r.mu.Unlock()
+		if r.merge.emptyAt(applied + 1) {
+			return
+		}
+		select {
+		case <-changed:
+		case <-r.over:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// inform tells the source how far the stream is, until ctx or the stream ends, and how it has ended.
+func (r *Receiver) inform(ctx context.Context, rw io.Writer, told state) error {
+	for {
+		r.mu.Lock()
+		now, changed := r.state, r.changed
+		r.mu.Unlock()
+		if now != told {
+			if err := writeState(rw, now); err != nil {
+				return err
 			}
-			if frames.put(ctx, &received{frame: f, err: err}) != nil || err != nil {
+			told = now
+			continue
+		}
+		select {
+		case <-changed:
+			continue
+		case <-r.over:
+		case <-ctx.Done():
+		}
+		_, over, err := r.outcome()
+		switch {
+		case !over:
+			return tell(rw, context.Cause(ctx))
+		case err != nil:
+			return tell(rw, err)
+		case told.staged:
+			return nil
+		}
+		r.mu.Lock()
+		now = r.state // staged was said before over
+		r.mu.Unlock()
+		return writeState(rw, now)
+	}
+}
+
+// start lets frames be put in order, unpacked and applied, once. Called with r.mu held.
+func (r *Receiver) start() {
+	if r.started {
+		return
+	}
+	r.started = true
+	frames := newStage[*received](unpackers)
+	r.all.Go(func() {
+		for {
+			f, err := r.merge.take(r.ctx)
+			if err != nil || frames.put(r.ctx, &received{frame: f}) != nil {
 				return
 			}
 		}
 	})
 	for range unpackers {
-		all.Go(func() {
+		r.all.Go(func() {
 			u := newUnpacker()
 			defer u.close()
-			frames.work(ctx, func(f *received) { f.prepare(u, r.applier.digest) })
+			frames.work(r.ctx, func(f *received) { f.prepare(u, r.applier.digest) })
 		})
 	}
-	return r.apply(ctx, rw, frames)
-}
-
-// errStaged ends the loop over frames.
-var errStaged = errors.New("staged")
-
-// apply applies frames in their order and tells the source how far it is.
-func (r *Receiver) apply(ctx context.Context, rw io.Writer, frames *stage[*received]) error {
-	told := 0
-	err := frames.each(ctx, func(f *received) error {
-		if f.err != nil {
-			return f.err
+	r.all.Go(func() {
+		if err := frames.each(r.ctx, r.apply); err != nil {
+			r.finish(Result{}, err) // unless it has ended otherwise, and that is why
 		}
-		answer, err := r.applier.frame(f)
-		if err != nil {
-			return err
-		}
-		f.release()
-		if told += f.wireSize(); answer || told >= ackEvery {
-			told = 0
-			if err := writeState(rw, r.applier.state); err != nil {
-				return err
-			}
-		}
-		if r.applier.state.staged {
-			return errStaged
-		}
-		return nil
 	})
-	if errors.Is(err, errStaged) {
-		return nil
-	}
-	return tell(rw, err)
 }
 
-// prepare is what can be done with a frame out of order: unpack it and check the digests of whole pages.
+// apply applies a frame, and notes what the source should be told.
+func (r *Receiver) apply(f *received) error {
+	if f.err != nil {
+		return f.err
+	}
+	r.applying.Lock()
+	answer, err := r.applier.frame(f)
+	now, result := r.applier.state, r.applier.result
+	r.applying.Unlock()
+	if err != nil {
+		return err
+	}
+	size := f.wireSize()
+	f.release()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.applied = now.applied
+	if r.untold += size; answer || r.untold >= ackEvery {
+		r.untold, r.state = 0, now
+	}
+	close(r.changed)
+	r.changed = make(chan struct{})
+	if now.staged { // at once with the state: a source that has been told hangs up, which must not look like a loss
+		r.finishNow(result, nil)
+	}
+	return nil
+}
+
+// prepare is what can be done with a frame out of order: unpack it and compute the digests of whole pages.
 func (f *received) prepare(u *unpacker, d *digester) {
 	if f.err != nil {
 		return
 	}
 	if f.payload, f.err = u.unpack(f.frame); f.err == nil && f.kind == fPut {
-		f.err = checkPages(d, f.payload)
+		f.sums, f.err = sumPages(d, f.payload)
 	}
 }
 
@@ -164,43 +300,84 @@ func (f *received) release() {
 	f.payload = nil
 }
 
-// checkPages checks the form of PUT and the digests of whole pages; those of patched ones depend on what was applied before.
-func checkPages(d *digester, payload []byte) error {
-	if len(payload) == 0 {
-		return protocol("PUT of nothing")
+// sumPages checks the form of PUT and computes the digests of whole pages; those of patched ones depend on what was applied
+// before.
+func sumPages(d *digester, payload []byte) (sums []Digest, err error) {
+	r, err := readPut(payload)
+	if err != nil {
+		return nil, err
 	}
-	for len(payload) > 0 {
-		var p put
-		var err error
-		if p, payload, err = nextPut(payload); err != nil {
-			return err
+	for {
+		p, ok, err := r.page()
+		if !ok {
+			return sums, err
 		}
-		if p.whole() && d.of(p.pieces) != p.sum {
-			return errs.New(errs.Failed, "the page for slot %d has another digest: %w", p.slot, ErrCorrupt)
+		var sum Digest
+		if p.whole() {
+			sum = d.of(p.pieces)
 		}
+		sums = append(sums, sum)
 	}
-	return nil
 }
 
-// welcome reads HELLO and answers it.
-func (r *Receiver) welcome(rw io.ReadWriteCloser) error {
+// welcome reads HELLO, answers it and gives the connection its lane, in place of the one that had it.
+func (r *Receiver) welcome(rw io.ReadWriteCloser) (lane int, told state, err error) {
 	late := time.AfterFunc(greeting, func() { rw.Close() })
 	defer late.Stop()
 	f, err := readFrame(rw, false)
 	if err != nil {
-		return lost(err)
+		return 0, told, lost(err)
 	}
 	var h hello
 	if f.kind != fHello || f.codec != None {
-		return protocol("the stream begins with %s", f.kind)
+		return 0, told, protocol("the stream begins with %s", f.kind)
 	}
 	if err := json.Unmarshal(f.body, &h); err != nil {
-		return protocol("HELLO is garbled (%v)", err)
+		return 0, told, protocol("HELLO is garbled (%v)", err)
 	}
-	if err := r.applier.hello(h); err != nil {
-		return err
+	if h.Lane < 0 || h.Lane >= maxLanes {
+		return 0, told, protocol("lane %d of %d", h.Lane, maxLanes)
 	}
-	return writeState(rw, r.applier.state)
+	if told, err = r.greeted(h); err != nil {
+		return 0, told, err
+	}
+	r.mu.Lock()
+	before := r.lanes[h.Lane]
+	r.lanes[h.Lane] = rw
+	if told.applied > r.state.applied || r.state.slots == 0 {
+		r.state, r.untold = told, 0
+	}
+	told = r.state
+	if r.ctx.Err() == nil {
+		r.start()
+	}
+	r.mu.Unlock()
+	if before != nil {
+		before.Close() // the source has lost it, whatever this host knows of it
+	}
+	return h.Lane, told, writeState(rw, told)
+}
+
+// greeted lets the applier hear a greeting.
+func (r *Receiver) greeted(h hello) (state, error) {
+	r.applying.Lock()
+	defer r.applying.Unlock()
+	if _, over, err := r.outcome(); over && err != nil {
+		return state{}, err
+	}
+	if err := r.applier.hello(h, r.merge.begun()); err != nil {
+		return state{}, err
+	}
+	return r.applier.state, nil
+}
+
+// leave takes a connection that has ended from its lane.
+func (r *Receiver) leave(lane int, rw io.Closer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.lanes[lane] == rw {
+		delete(r.lanes, lane)
+	}
 }
 
 func writeState(w io.Writer, s state) error {

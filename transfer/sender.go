@@ -29,8 +29,9 @@ type SenderConfig struct {
 	Slots       uint32        // use at most so many of the target's slots; 0 is all it grants
 	Compression string        // "", "none", "s2", "zstd"; "" begins with zstd and follows the bottleneck
 	Limiter     *rate.Limiter // of the bytes on the wire, nil for none; see SetLimit
-	// Redial makes a new connection after one was lost; the stream goes on where the target says. It is called until it
-	// succeeds or the stream's context is done, with pauses between. nil makes a lost connection the stream's end.
+	// Redial makes a new connection: after one was lost, where it is called until it succeeds or the stream's context is done,
+	// with pauses between; and for a far and fast link, which takes several. It may be called by several goroutines. nil
+	// makes a lost connection the stream's end, and leaves it with the one.
 	Redial func(ctx context.Context) (io.ReadWriteCloser, error)
 }
 
@@ -87,6 +88,7 @@ type Progress struct {
 	SlotsUsed    uint64  // of the target's
 	Slots        uint64
 	Reconnects   int
+	Lanes        int    // connections at once
 	Compression  string // in use now
 }
 
@@ -108,7 +110,7 @@ func NewSender(ctx context.Context, rw io.ReadWriteCloser, config SenderConfig) 
 		return nil, err
 	}
 	s.out = newOutbox(&s.meter, s.codec, config, key)
-	s.granted, err = s.out.greet(s.ctx, rw, false)
+	s.granted, err = s.out.greet(s.ctx, rw, false, 0)
 	if err != nil {
 		rw.Close()
 		s.fail(err)
@@ -117,7 +119,7 @@ func NewSender(ctx context.Context, rw io.ReadWriteCloser, config SenderConfig) 
 	if config.Slots > 0 {
 		s.granted = min(s.granted, config.Slots)
 	}
-	line, err := newPipeline(s.ctx, s.granted, &s.count)
+	line, err := newPipeline(s.ctx, s.granted, s.digest, &s.count)
 	if err != nil {
 		rw.Close()
 		s.fail(err)
@@ -132,13 +134,22 @@ func NewSender(ctx context.Context, rw io.ReadWriteCloser, config SenderConfig) 
 // start lets the pipeline and the connection work.
 func (s *Sender) start(line *pipeline, rw io.ReadWriteCloser) {
 	for range hashers {
-		s.all.Go(func() { line.hashing.work(s.ctx, func(b *block) { b.hash(s.digest) }) })
+		s.all.Go(func() {
+			own := ownThread()
+			line.hashing.work(s.ctx, func(b *block) {
+				own.yield(!s.codec.final.Load())
+				b.hash(s.digest)
+			})
+		})
 	}
 	s.all.Go(func() { s.fail(line.hashing.each(s.ctx, line.planned)) })
 	for range packers {
 		s.all.Go(func() {
-			p := newPacker()
-			line.packing.work(s.ctx, func(f *outFrame) { f.pack(p, s.codec) })
+			own, p := ownThread(), new(packer)
+			line.packing.work(s.ctx, func(f *outFrame) {
+				own.yield(!s.codec.final.Load())
+				f.pack(p, s.codec)
+			})
 		})
 	}
 	s.all.Go(func() {
@@ -259,7 +270,7 @@ func (s *Sender) FinalReport() RoundReport { return s.count.report(int(s.rounds)
 func (s *Sender) Progress() Progress {
 	p := s.count.progress()
 	p.WireBytes, p.Rate = s.meter.Total(), s.meter.Rate()
-	p.Slots, p.Compression = uint64(s.granted), s.codec.now().String()
+	p.Slots, p.Compression = uint64(s.granted), s.codec.now().codec().String()
 	s.out.progress(&p)
 	return p
 }

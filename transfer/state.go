@@ -7,14 +7,15 @@ import (
 	"drover/internal/errs"
 )
 
-const version = 3
+const version = 4
 
 // hello opens a connection.
 type hello struct {
 	Version   int    `json:"version"`
 	Migration string `json:"migration"`
 	Epoch     uint64 `json:"epoch"`
-	Resume    bool   `json:"resume,omitempty"` // go on with a stream whose connection was lost
+	Resume    bool   `json:"resume,omitempty"` // go on with a stream that has begun, over one more connection or a new one
+	Lane      int    `json:"lane,omitempty"`   // which of a stream's connections it is, from 0
 	Key       []byte `json:"key"`              // of the pages' digests, the stream's own
 }
 

@@ -41,15 +41,14 @@ func (s *Store) put(slot uint32, sum Digest, page []byte) error {
 }
 
 // patch writes a page that is base's but for some pieces (see pieceSize), given in their order and named by the bits of
-// mask. The page's digest is yet to be computed from what stands in the slot then, which nothing may use before.
-func (s *Store) patch(slot, base uint32, sum Digest, mask uint8, pieces []byte) error {
+// mask, and returns its digest.
+func (s *Store) patch(slot, base uint32, mask uint8, pieces []byte, d *digester) (sum Digest, err error) {
 	if err := s.ready(slot); err != nil {
-		return err
+		return sum, err
 	}
 	if slot == base || !s.holds(base) {
-		return protocol("slot %d is patched from slot %d, which is itself or was never written", slot, base)
+		return sum, protocol("slot %d is patched from slot %d, which is itself or was never written", slot, base)
 	}
-	s.sums[slot], s.is[slot] = sum, written
 	to, from := s.page(slot), s.page(base)
 	for at := 0; at < PageSize; at += pieceSize {
 		if mask&1 == 0 {
@@ -60,7 +59,9 @@ func (s *Store) patch(slot, base uint32, sum Digest, mask uint8, pieces []byte) 
 		}
 		mask >>= 1
 	}
-	return nil
+	sum = d.of(to)
+	s.sums[slot], s.is[slot] = sum, written
+	return sum, nil
 }
 
 // ready makes sure that a slot may be written. Slots grow one by one: one more than one beyond the highest is refused, so

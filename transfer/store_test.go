@@ -36,25 +36,31 @@ func putFrame(t testing.TB, slot uint32, content byte) []byte {
 		t.Fatal(err)
 	}
 	page := bytes.Repeat([]byte{content}, PageSize)
-	return plainFrame(fPut, appendPut(nil, put{slot: slot, sum: d.of(page), mask: allPieces}, page))
+	return plainFrame(fPut, putOf(d, []put{{slot: slot, mask: allPieces}}, page))
 }
 
 // zeroKey is HELLO of a sender with an all-zero key.
-var zeroKey = plainFrame(fHello, []byte(`{"version":3,"key":"AAAAAAAAAAAAAAAAAAAAAA=="}`))
+var zeroKey = plainFrame(fHello, []byte(`{"version":4,"key":"AAAAAAAAAAAAAAAAAAAAAA=="}`))
+
+// numbered numbers frames, HELLO the first, and puts them together.
+func numbered(frames ...[]byte) []byte {
+	var all []byte
+	for i, f := range frames {
+		all = append(all, number(bytes.Clone(f), uint64(i))...)
+	}
+	return all
+}
 
 func TestAPageHandedOverStaysUntilTheReceiverIsClosed(t *testing.T) {
-	var in bytes.Buffer
-	for _, frame := range [][]byte{
+	in := numbered(
 		zeroKey, putFrame(t, 1, 'a'), putFrame(t, 2, 'b'), putFrame(t, 2, 'c'), // not mapped: may be written again
 		plainFrame(fSpace, make([]byte, 9)), plainFrame(fMap, []byte{0, 1, 1, 1 << 2, 2}), // page 0 is slot 1
 		putFrame(t, 2, 'd'), putFrame(t, 1, 'e'),
-	} {
-		in.Write(frame)
-	}
+	)
 	k := &keeper{}
 	r := NewReceiver(k)
 	defer r.Close()
-	_, err := r.Serve(context.Background(), scripted{&in})
+	_, err := r.Serve(context.Background(), scripted{bytes.NewReader(in)})
 	if !errors.Is(err, ErrProtocol) {
 		t.Errorf("a slot was written after it was mapped: %v", err)
 	}

@@ -16,6 +16,7 @@ type Network struct {
 	conns     map[*conn]struct{} // the callers' ends of those not closed at both
 	cut       map[pair]bool
 	delay     time.Duration
+	room      int           // bytes that each direction of a connection holds
 	changed   chan struct{} // closed and replaced when a link or a listener comes or goes
 }
 
@@ -31,7 +32,7 @@ func link(a, b string) pair {
 
 // NewNetwork makes a network without delay.
 func NewNetwork() *Network {
-	return &Network{listeners: map[string]*listener{}, conns: map[*conn]struct{}{}, cut: map[pair]bool{}, changed: make(chan struct{})}
+	return &Network{listeners: map[string]*listener{}, conns: map[*conn]struct{}{}, cut: map[pair]bool{}, room: buffered, changed: make(chan struct{})}
 }
 
 func (n *Network) wake() {
@@ -44,6 +45,13 @@ func (n *Network) Delay(d time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.delay = d
+}
+
+// Room sets how many bytes each direction of a connection holds, those under way included, before a writer waits.
+func (n *Network) Room(bytes int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.room = bytes
 }
 
 // Cut stops everything between two hosts, in both directions, until Heal.

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// buffered is how much one direction of a connection holds before a writer waits: about a TCP socket's.
+// buffered is how much one direction of a connection holds before a writer waits, unless the network says otherwise: about a
+// TCP socket's.
 const buffered = 256 << 10
 
 // stream is one direction of a connection.
@@ -104,7 +105,7 @@ func (s *stream) read(p []byte) (int, error) {
 	}
 }
 
-func (s *stream) write(p []byte, delay time.Duration) (n int, err error) {
+func (s *stream) write(p []byte, delay time.Duration, room int) (n int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
@@ -117,8 +118,8 @@ func (s *stream) write(p []byte, delay time.Duration) (n int, err error) {
 			return n, fmt.Errorf("write: %w", syscall.EPIPE)
 		case len(p) == 0:
 			return n, nil
-		case s.size < buffered:
-			m := min(len(p), buffered-s.size)
+		case s.size < room:
+			m := min(len(p), room-s.size)
 			s.chunks = append(s.chunks, chunk{append([]byte(nil), p[:m]...), time.Now().Add(delay)})
 			s.size += m
 			n, p = n+m, p[m:]
@@ -143,9 +144,9 @@ func (c *conn) Read(p []byte) (int, error) { return c.in.read(p) }
 
 func (c *conn) Write(p []byte) (int, error) {
 	c.network.mu.Lock()
-	delay := c.network.delay
+	delay, room := c.network.delay, c.network.room
 	c.network.mu.Unlock()
-	return c.out.write(p, delay)
+	return c.out.write(p, delay, room)
 }
 
 func (c *conn) Close() error {

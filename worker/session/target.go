@@ -41,9 +41,8 @@ type target struct {
 	settled chan struct{} // closed when a verdict has been acted on
 
 	// guarded by the session's lock
-	conn     *channel // the page channel that came last
-	ran      bool     // the tree may have run
-	gone     bool     // and no process of it is left
+	ran      bool // the tree may have run
+	gone     bool // and no process of it is left
 	blackout time.Duration
 	exit     int // the signal that ended the root
 }
@@ -108,23 +107,13 @@ type channel struct {
 	ended chan error // how serving it ended
 }
 
-// take hands a page channel of the source to the session and returns when it has been used up. There may be several, one
-// after the other: a new one means that the source has lost the one before, whatever this host knows of it.
+// take hands a page channel of the source to the session and returns when it has been used up. There may be several, at once
+// and one after the other: they say in the stream which of them replaces which.
 func (t *target) take(ctx context.Context, conn net.Conn) error {
-	ch := &channel{conn, make(chan error, 1)}
-	t.mu.Lock()
-	st, before := t.diary.state, t.conn
-	if st.Step == workerapi.StepOpen {
-		t.conn = ch
-	}
-	t.mu.Unlock()
-	if st.Step != workerapi.StepOpen {
+	if st := t.state(); st.Step != workerapi.StepOpen {
 		return errs.New(errs.Conflict, "migration %s of %s takes pages while it is open; it is %s", st.Migration, st.Workload, st.Step)
 	}
-	if before != nil {
-		before.Close()
-	}
-	defer t.forget(ch)
+	ch := &channel{conn, make(chan error, 1)}
 	for next := t.channels; ; {
 		select {
 		case next <- ch:
@@ -136,15 +125,6 @@ func (t *target) take(ctx context.Context, conn net.Conn) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	}
-}
-
-// forget lets go of a page channel that has ended: a session is remembered long after, its connection's buffers need not be.
-func (t *target) forget(ch *channel) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.conn == ch {
-		t.conn = nil
 	}
 }
 
@@ -173,25 +153,39 @@ func (t *target) work(ctx context.Context) error {
 // receive takes in pages and files until all is there and the digests are equal. A lost connection is waited for: the source
 // makes another one and goes on where this host had got to.
 func (t *target) receive(ctx context.Context, stream *transfer.Receiver, in *incoming) error {
+	type outcome struct {
+		got transfer.Result
+		err error
+	}
+	served, over := make(chan outcome), make(chan struct{})
+	defer close(over)
 	for {
-		var ch *channel
+		var end outcome
 		select {
-		case ch = <-t.channels:
+		case ch := <-t.channels:
+			go func() {
+				got, err := stream.Serve(ctx, ch)
+				ch.ended <- err
+				select {
+				case served <- outcome{got, err}:
+				case <-over:
+				}
+			}()
+			continue
+		case end = <-served:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		got, err := stream.Serve(ctx, ch)
-		ch.ended <- err
-		if errors.Is(err, transfer.ErrLost) && ctx.Err() == nil {
-			t.change("lost the connection to the source: "+err.Error(), func(*workerapi.SessionState) {})
+		if errors.Is(end.err, transfer.ErrLost) && ctx.Err() == nil {
+			t.change("lost a connection to the source: "+end.err.Error(), func(*workerapi.SessionState) {})
 			continue
 		}
-		if err != nil {
-			return errs.New(errs.KindOf(err), "receive %s from %s: %w", t.req.Spec.Name, t.req.Source.Host, err)
+		if end.err != nil {
+			return errs.New(errs.KindOf(end.err), "receive %s from %s: %w", t.req.Spec.Name, t.req.Source.Host, end.err)
 		}
 		t.frozen, t.frozeAt, t.begun = in.last.FrozenFor, time.Now(), in.begun
 		t.change("", func(st *workerapi.SessionState) {
-			st.Step, st.Digest = workerapi.StepStaged, hex.EncodeToString(got.Root[:])
+			st.Step, st.Digest = workerapi.StepStaged, hex.EncodeToString(end.got.Root[:])
 		})
 		return nil
 	}
