@@ -26,6 +26,7 @@ type Migrate struct {
 	Probation   time.Duration `yaml:"probation" help:"how long the source is held after the release, so that it can take the tree back"`
 	Deadline    time.Duration `yaml:"deadline" help:"for a whole migration, up to the verdict"`
 	Bandwidth   Size          `yaml:"bandwidth" help:"bytes a second on the wire; 0: what the policy says"`
+	Fill        string        `yaml:"fill" help:"held: memory is in place before the tree runs; running: it is filled in while it runs; empty: by its size"`
 	Compression string        `yaml:"compression" help:"none, s2 or zstd; empty: chosen by what the link and the processors can do"`
 	Tracker     string        `yaml:"tracker" help:"wp, softdirty or hash; empty: the best that the source's kernel offers"`
 }
@@ -69,6 +70,7 @@ func (c Client) Validate() error {
 		p.add("migrate.bandwidth", "%d is negative", int64(c.Migrate.Bandwidth))
 	}
 	p.oneOf("migrate.policy", c.Migrate.Policy, "gentle", "fast", "must-move")
+	p.oneOf("migrate.fill", c.Migrate.Fill, "", "held", "running")
 	p.oneOf("migrate.compression", c.Migrate.Compression, "", "none", "s2", "zstd")
 	p.oneOf("migrate.tracker", c.Migrate.Tracker, "", "wp", "softdirty", "hash")
 	return p.err()

@@ -174,7 +174,7 @@ func (l *lead) migrationNow(m record.Migration) api.Migration {
 	return api.Migration{
 		ID: m.ID, Workload: m.Workload, Source: m.Source, Target: m.Target, Epoch: m.Epoch, Phase: m.Phase, Verdict: m.Verdict(),
 		Reason: reason, Next: m.Next, Options: m.Options, Plan: m.Plan, By: m.By, Blackout: m.Blackout,
-		Downtime: api.NewDowntime(m.Options.Downtime, m.Predicted, m.Blackout), Transitions: m.Transitions, Progress: live.Source.Progress, Findings: m.Findings,
+		Downtime: api.NewDowntime(m.Options.Downtime, m.Predicted, m.Blackout), Transitions: m.Transitions, Progress: live.Source.Progress, Filling: live.Target.Filling, Findings: m.Findings,
 	}
 }
 

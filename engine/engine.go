@@ -154,11 +154,12 @@ type RestoreRequest struct {
 	Inherit map[string]*os.File
 
 	// Lazy restores images of a lazy dump. A lazy.Filler must listen in Images before the restore begins (errs.Invalid); it gets
-	// a userfaultfd of each process while the tree is rebuilt and answers what the rebuilding touches. At the hold the memory is
-	// not there yet: it is the caller's to fill it then (lazy.Filler.Fill), and to abort if that fails. Commit refuses
-	// (errs.Conflict) until the filler has said that every page is in place, whatever became of filler and caller; a refused
-	// Commit is no verdict. Afterwards nothing of the filler is needed any more. It needs Features.LazyPages; without, the
-	// restore is refused with ErrNotLazy (errs.Refused) and nothing is left.
+	// a userfaultfd of each process while the tree is rebuilt, answers what the rebuilding touches, and puts the memory in place
+	// from the hold on (lazy.Filler.Fill). Commit refuses (errs.Conflict) until the Filler has vouched for the memory: that it has
+	// every page and will put each in place. A refused Commit is no verdict. A tree that is released before its memory is in
+	// place waits for each page that it asks for. If the Filler dies on the way the tree is killed, before it can
+	// see a page of zeros in place of its own. It needs Features.LazyPages; without, the restore is refused with ErrNotLazy
+	// (errs.Refused) and nothing is left.
 	Lazy    bool
 	Timeout time.Duration // how long the restore may take to its hold; 0 means 60 s
 }

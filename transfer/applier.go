@@ -73,13 +73,23 @@ func (a *applier) hello(h hello, begun bool) error {
 	if a.digest, err = newDigester(h.Key); err != nil {
 		return err
 	}
-	if a.store == nil {
-		if a.store, err = NewStore(a.limits.Slots); err != nil {
-			return err
-		}
+	if _, err := a.reserve(); err != nil {
+		return err
 	}
 	a.greeted, a.state.slots = true, a.limits.Slots
 	return nil
+}
+
+// reserve makes the store, once.
+func (a *applier) reserve() (*Store, error) {
+	if a.store == nil {
+		var err error
+		a.limits = a.target.Limits().filled()
+		if a.store, err = NewStore(a.limits.Slots); err != nil {
+			return nil, err
+		}
+	}
+	return a.store, nil
 }
 
 // frame applies a frame; answer says that the source waits for STATE.

@@ -91,6 +91,13 @@ func (r *Receiver) Serve(ctx context.Context, rw io.ReadWriteCloser) (Result, er
 	return result, nil
 }
 
+// Store is where the pages that come will stand, before any has come. It stays the Receiver's. Call it before Serve.
+func (r *Receiver) Store() (*Store, error) {
+	r.applying.Lock()
+	defer r.applying.Unlock()
+	return r.applier.reserve()
+}
+
 // Close frees the store, with all pages that PageWriters were handed, and closes what the target has open. Calls of Serve
 // under way return.
 func (r *Receiver) Close() error {

@@ -1,6 +1,8 @@
 package transfer
 
 import (
+	"errors"
+	"os"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +24,33 @@ func slab[T any](n int) ([]T, error) {
 		return nil, err
 	}
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), n), nil
+}
+
+// sharedSlab is a slab of bytes in a file in memory, which others may map. freeSlab unmaps it; the file is the caller's to close.
+func sharedSlab(name string, n int) (*os.File, []byte, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL)
+	if errors.Is(err, unix.EINVAL) { // before Linux 6.3
+		fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	file := os.NewFile(uintptr(fd), name)
+	if err := file.Truncate(int64(n)); err != nil {
+		file.Close()
+		return nil, nil, err
+	}
+	b, err := unix.Mmap(fd, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_NORESERVE)
+	if err != nil {
+		file.Close()
+		return nil, nil, err
+	}
+	if err := unix.Madvise(b, unix.MADV_DONTDUMP); err != nil {
+		unix.Munmap(b)
+		file.Close()
+		return nil, nil, err
+	}
+	return file, b, nil
 }
 
 // freeSlab gives back a whole slab; nil is none.

@@ -1,11 +1,19 @@
 package transfer
 
-import "drover/internal/errs"
+import (
+	"errors"
+	"os"
+	"unsafe"
 
-// Store is the target's slots, in memory of their own outside Go's heap, that the kernel fills in as slots are written and
-// gets back at Close. It is used by one goroutine; nothing read from it may be used after Close.
+	"drover/internal/errs"
+)
+
+// Store is the target's slots, in a file in memory that has no name: the kernel fills it in as slots are written, another process
+// can map it (File), and it is given back when nobody has it any more. It is used by one goroutine; nothing read from it may be
+// used after Close.
 type Store struct {
 	slots uint32
+	file  *os.File
 	pages []byte   // slot n at n*PageSize; slot 0 stays empty
 	sums  []Digest // by slot, up to the highest written
 	is    []slotIs // likewise
@@ -23,11 +31,23 @@ const (
 
 // NewStore reserves addresses, not memory, for slots 1 to slots.
 func NewStore(slots uint32) (*Store, error) {
-	pages, err := slab[byte]((int(slots) + 1) * PageSize)
+	file, pages, err := sharedSlab("drover-store", (int(slots)+1)*PageSize)
 	if err != nil {
 		return nil, errs.New(errs.Failed, "reserve a store of %d pages: %w", slots, err)
 	}
-	return &Store{slots: slots, pages: pages}, nil
+	return &Store{slots: slots, file: file, pages: pages}, nil
+}
+
+// File is the store as a file, the Store's own: slot n at n*PageSize.
+func (s *Store) File() *os.File { return s.file }
+
+// Offset is where in File a run of pages begins that PageWriter.Entry was given; ok is false for pages of zeros, which stand nowhere.
+func (s *Store) Offset(run []byte) (at uint64, ok bool) {
+	first, p := uintptr(unsafe.Pointer(unsafe.SliceData(s.pages))), uintptr(unsafe.Pointer(unsafe.SliceData(run)))
+	if p < first || p >= first+uintptr(len(s.pages)) {
+		return 0, false
+	}
+	return uint64(p - first), true
 }
 
 // put writes a page whose digest the caller has computed.
@@ -114,7 +134,7 @@ func (s *Store) Close() error {
 	if s.pages == nil {
 		return nil
 	}
-	err := freeSlab(s.pages)
+	err := errors.Join(freeSlab(s.pages), s.file.Close())
 	s.pages, s.sums, s.is = nil, nil, nil
 	if err != nil {
 		return errs.New(errs.Failed, "free a store: %w", err)

@@ -21,7 +21,7 @@ type Target interface {
 // PageWriter takes one space's pages, at ascending addresses.
 type PageWriter interface {
 	// Entry hands over a run of at most MaxRun pages; pages, put together, are its content. Each is a number of whole pages
-	// of the stream's store, which the writer may keep and must not write to: what was mapped once is never changed, and stays
+	// of the stream's store (Store.Offset), or of zeros that stand in none, which the writer may keep and must not write to: what was mapped once is never changed, and stays
 	// valid until Receiver.Close, also after the stream has ended or failed. pages itself is valid only during the call.
 	Entry(addr uint64, flags uint32, pages [][]byte) error
 	// Hole hands over a run without content (Sender.MapAbsent).

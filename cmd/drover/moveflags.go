@@ -38,6 +38,7 @@ func (m *moveFlags) common(flags *pflag.FlagSet) {
 	flags.DurationVar(&m.freeze, "freeze-deadline", 0, "from the freeze to the verdict; then it is rolled back; else by the blackout that is expected, at least 30s")
 	flags.StringVar(&m.migrate.Tracker, "tracker", d.Tracker, "how changed pages are found: wp, softdirty or hash; else the best there is")
 	flags.StringVar(&m.migrate.Compression, "compression", d.Compression, "none, s2 or zstd; else by link and processors")
+	flags.StringVar(&m.migrate.Fill, "fill", d.Fill, "held: the target's memory is in place before the tree runs; running: it is filled in while the tree runs; else by its size")
 	flags.Var(&m.migrate.Bandwidth, "bandwidth", "bytes a second on the wire while the tree runs, as 100MB; the cut-over is not limited; 0 is no limit; else by policy")
 	flags.DurationVar(&m.migrate.Probation, "probation", d.Probation, "how long the source is held after the release")
 }
@@ -88,7 +89,7 @@ func flagError(err error) error {
 func (m *moveFlags) options(cfg configs.Migrate) workerapi.MoveOptions {
 	o := workerapi.MoveOptions{
 		Policy: migration.Policy(cfg.Policy), FinalState: migration.FinalState(m.final), SourceFinalState: migration.FinalState(m.sourceFinal),
-		FreezeDeadline: m.freeze, Downtime: cfg.Downtime, MaxRounds: cfg.MaxRounds, Tracker: cfg.Tracker, Compression: cfg.Compression,
+		FreezeDeadline: m.freeze, Downtime: cfg.Downtime, MaxRounds: cfg.MaxRounds, Tracker: cfg.Tracker, Compression: cfg.Compression, Fill: cfg.Fill,
 		Bandwidth: int64(cfg.Bandwidth), Probation: cfg.Probation, Deadline: cfg.Deadline,
 	}
 	for name, take := range map[string]func(){
@@ -100,6 +101,7 @@ func (m *moveFlags) options(cfg configs.Migrate) workerapi.MoveOptions {
 		"max-rounds":  func() { o.MaxRounds = m.migrate.MaxRounds },
 		"tracker":     func() { o.Tracker = m.migrate.Tracker },
 		"compression": func() { o.Compression = m.migrate.Compression },
+		"fill":        func() { o.Fill = m.migrate.Fill },
 		"bandwidth":   func() { o.Bandwidth = limitOf(m.migrate.Bandwidth) },
 		"probation":   func() { o.Probation = m.migrate.Probation },
 	} {

@@ -52,6 +52,7 @@ type planOptions struct {
 	Throttle         *int                 `yaml:"throttle"`
 	Tracker          string               `yaml:"tracker"`
 	Compression      string               `yaml:"compression"`
+	Fill             string               `yaml:"fill"`
 	Bandwidth        *planSize            `yaml:"bandwidth"`
 	Probation        time.Duration        `yaml:"probation"`
 	Deadline         time.Duration        `yaml:"deadline"`
@@ -155,7 +156,7 @@ func (p planFile) spec(file string) (api.PlanSpec, error) {
 func (o planOptions) options() workerapi.MoveOptions {
 	out := workerapi.MoveOptions{
 		Policy: o.Policy, FinalState: o.FinalState, SourceFinalState: o.SourceFinalState, MaxRounds: o.MaxRounds, Downtime: o.Downtime,
-		DowntimeStrict: o.Strict, Patience: o.Patience, Throttle: o.Throttle, Tracker: o.Tracker, Compression: o.Compression,
+		DowntimeStrict: o.Strict, Patience: o.Patience, Throttle: o.Throttle, Tracker: o.Tracker, Compression: o.Compression, Fill: o.Fill,
 		Probation: o.Probation, Deadline: o.Deadline, FreezeDeadline: o.FreezeDeadline,
 	}
 	if o.Bandwidth != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"drover/coordinator/api"
+	workerapi "drover/worker/api"
 )
 
 // migrationProgress is a migration under way.
@@ -37,8 +38,17 @@ func (v migrationProgress) details() (parts []string) {
 	say(p.BlackoutGuess > 0 && v.Blackout == 0, "blackout ~%s", span(p.BlackoutGuess))
 	say(p.TimeLeft > 0, "~%s left", span(p.TimeLeft))
 	say(v.Blackout > 0, "blackout %s", span(v.Blackout))
+	say(v.Filling != nil, "%s", filledText(v.Filling))
 	say(v.Reason != "", "%s", v.Reason)
 	return parts
+}
+
+// filledText says how much memory is in place on the target.
+func filledText(f *workerapi.Filling) string {
+	if f == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s of %s of its memory in place", bytesOf(f.Done), bytesOf(f.All))
 }
 
 func (v migrationProgress) block() []string {
@@ -64,6 +74,9 @@ func (v migrationProgress) block() []string {
 	blackout := fmt.Sprintf("  blackout if cut over now %s   time left %s", guess, left)
 	if v.Blackout > 0 {
 		blackout = "  blackout " + span(v.Blackout)
+	}
+	if v.Filling != nil {
+		blackout += ", " + filledText(v.Filling)
 	}
 	return []string{
 		fmt.Sprintf("%s  %s → %s  %s  %s", v.Workload, v.Source, v.Target, v.Phase, span(lasted(api.Migration(v)).Truncate(time.Second))),

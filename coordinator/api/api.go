@@ -181,6 +181,7 @@ type Migration struct {
 	Downtime    Downtime              `json:"downtime"`
 	Transitions []Transition          `json:"transitions"`
 	Progress    workerapi.Progress    `json:"progress"`
+	Filling     *workerapi.Filling    `json:"filling,omitempty"`  // how much of the memory of a tree that runs on the target is in place, nil once all is
 	Findings    []workerapi.Finding   `json:"findings,omitempty"` // the doctor's, all but plain GO
 }
 

@@ -202,6 +202,8 @@ func (v *View) probation() []Action {
 	case !m.ProbationOver && v.Target.Absent:
 		return append(append(acts, v.note("%s knows nothing of this migration: look there whether %s runs", m.Target, m.Workload)...),
 			Action{Do: Wake, At: v.Now.Add(time.Second)}, Action{Do: Look, Role: migration.Target})
+	case !m.ProbationOver && v.Target.Session.Filling != nil:
+		return append(acts, v.note("%s is still filling in the memory of %s: the source stays held until it has", m.Target, m.Workload)...)
 	case !m.ProbationOver:
 		return append(acts, Action{Do: Record, Change: record.Note{Migration: m.ID, Phase: m.Phase, ProbationOver: true}})
 	case len(acts) > 0:

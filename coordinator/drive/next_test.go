@@ -65,6 +65,7 @@ func signal(n int) func(*workerapi.SessionState) {
 func digest(d string) func(*workerapi.SessionState) {
 	return func(s *workerapi.SessionState) { s.Digest = d }
 }
+func filling(s *workerapi.SessionState)  { s.Filling = &workerapi.Filling{Done: 1, All: 2} }
 func neverRan(s *workerapi.SessionState) { s.NeverRan, s.Error = true, "criu died" }
 func exited(s *workerapi.SessionState)   { s.Alive = false }
 func failedAs(s *workerapi.SessionState) { s.Error, s.Next = "no memory", "buy some" }
@@ -204,6 +205,9 @@ func TestNext(t *testing.T) {
 			"look target; note b does not answer: the source stays held until w is known to live there"},
 		{"the target has forgotten the migration", view(migration.Released, after(3*time.Second), source(frozen, told(migration.Commit)), target(released), targetIs(absent), targetIs(seen(3*time.Second))),
 			"note b knows nothing of this migration: look there whether w runs; look target"},
+		{"the target's memory is not all in place", view(migration.Released, after(3*time.Second), source(frozen, told(migration.Commit)), target(released, filling)),
+			"note b is still filling in the memory of w: the source stays held until it has"},
+		{"it dies meanwhile", view(migration.Released, after(3*time.Second), source(frozen, told(migration.Commit)), target(released, filling, signal(9))), "record reclaim (the tree was ended on b by signal 9)"},
 		{"probation has passed", view(migration.Released, after(3*time.Second), source(frozen, told(migration.Commit)), target(released)), "record probation over"},
 		{"then the source is ended", view(migration.Released, probationOver, source(frozen, told(migration.Commit)), target(released)), "confirm source e8"},
 		{"though the target dies now", view(migration.Released, probationOver, source(frozen, told(migration.Commit)), target(released, signal(9))), "confirm source e8"},

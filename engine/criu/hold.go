@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"drover/engine"
+	"drover/engine/lazy"
 	"drover/internal/errs"
 	"drover/internal/migration"
 )
@@ -19,8 +20,7 @@ type hold struct {
 	// be called again if it failed.
 	committed func(ctx context.Context) (engine.Stats, error)
 	aborted   func(ctx context.Context) error
-	// ready, if not nil, says why a commit must not be yet.
-	ready func() error
+	relay     *lazy.Relay // of a lazy restore, else nil
 
 	mu      sync.Mutex
 	decided migration.Verdict // Commit or Abort
@@ -62,8 +62,8 @@ func (h *hold) Commit(ctx context.Context) (engine.Stats, error) {
 	case migration.Abort:
 		return h.stats, errs.New(errs.Conflict, "commit pid %d: %w", h.pid, engine.ErrDecided)
 	}
-	if h.ready != nil && !h.s.ended() {
-		if err := h.ready(); err != nil {
+	if h.relay != nil && !h.s.ended() {
+		if err := h.relay.Release(); err != nil {
 			return h.stats, errs.New(errs.Conflict, "commit pid %d: %w", h.pid, err).WithNext("abort it")
 		}
 	}

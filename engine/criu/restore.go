@@ -43,7 +43,7 @@ func (e *Engine) Restore(ctx context.Context, req engine.RestoreRequest) (engine
 	}
 	r := &restore{engine: e, s: s, cgroup: req.Cgroup}
 	if req.Lazy {
-		if r.relay, err = lazy.NewRelay(s.images); err != nil {
+		if r.relay, err = lazy.NewRelay(s.images, func() error { return kill(context.Background(), req.Cgroup) }); err != nil {
 			s.kill()
 			return nil, err
 		}
@@ -65,9 +65,12 @@ func (e *Engine) Restore(ctx context.Context, req engine.RestoreRequest) (engine
 	if err := r.toHold(ctx, opts); err != nil {
 		return nil, err
 	}
+	if r.relay != nil {
+		_ = r.relay.Rebuilt() // a Filler that is gone does not vouch either
+	}
 	h := newHold(s, r.pid, engine.Stats{Restore: time.Since(begin)})
 	h.committed, h.aborted = r.commit, r.abort
-	h.ready = r.filled
+	h.relay = r.relay
 	return h, nil
 }
 
@@ -102,14 +105,6 @@ type restore struct {
 	cgroup string
 	pid    int
 	relay  *lazy.Relay // of a lazy one, else nil
-}
-
-// filled says why the tree must not run yet.
-func (r *restore) filled() error {
-	if r.relay == nil {
-		return nil
-	}
-	return r.relay.Filled()
 }
 
 // toHold brings the restore to its hold, or leaves nothing.

@@ -32,6 +32,11 @@ func bad(name, format string, args ...any) error {
 
 // eachRecord opens dir/name, checks its magic numbers and hands its length-prefixed records to f, each valid during the call.
 func eachRecord(dir, name string, magic uint32, f func(record []byte) error) error {
+	return eachRecordOf(dir, name, magic, maxRecord, f)
+}
+
+// eachRecordOf is eachRecord with a bound of its own on a record.
+func eachRecordOf(dir, name string, magic, most uint32, f func(record []byte) error) error {
 	file, err := os.Open(filepath.Join(dir, name))
 	if errors.Is(err, os.ErrNotExist) {
 		return bad(name, "it is missing")
@@ -40,11 +45,11 @@ func eachRecord(dir, name string, magic uint32, f func(record []byte) error) err
 		return fmt.Errorf("read image: %w", err)
 	}
 	defer file.Close()
-	return decode(bufio.NewReaderSize(file, 64<<10), name, magic, f)
+	return decode(bufio.NewReaderSize(file, 64<<10), name, magic, most, f)
 }
 
-// decode is eachRecord on an open image.
-func decode(r io.Reader, name string, magic uint32, f func(record []byte) error) error {
+// decode is eachRecordOf on an open image.
+func decode(r io.Reader, name string, magic, most uint32, f func(record []byte) error) error {
 	first, err := word(r)
 	if err == nil && (first == magicCommon || first == magicService) && magic != magicInventory { // the inventory alone has one magic
 		first, err = word(r)
@@ -61,7 +66,7 @@ func decode(r io.Reader, name string, magic uint32, f func(record []byte) error)
 		if err != nil {
 			return bad(name, "it is torn")
 		}
-		if n > maxRecord {
+		if n > most {
 			return bad(name, "it has a record of %d bytes", n)
 		}
 		if uint32(cap(buf)) < n {

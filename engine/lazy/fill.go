@@ -2,240 +2,202 @@ package lazy
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
+	"math"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"drover/engine/image"
 	"drover/internal/errs"
 )
 
-const (
-	fillers    = 2       // goroutines: more do not help, since they share the process's page tables and the memory's bandwidth
-	partBytes  = 8 << 20 // of one process, filled by one goroutine before it takes the next
-	chunkBytes = 1 << 20 // in one call to the kernel: what an abort waits for
-)
+// fillers are the goroutines that put pages in place while the tree is held. When it runs one goes on, and leaves it the rest of
+// the processors. More do not help: they share a process's page tables and the memory's bandwidth.
+const fillers = 2
 
 // Stats are what a Fill has done.
 type Stats struct {
-	Bytes  uint64        `json:"bytes"`  // put in place, those of zeros and of early faults included
+	Bytes  uint64        `json:"bytes"`  // put in place, those of zeros and of faults included
 	Zeros  uint64        `json:"zeros"`  // bytes of them that are zeros
-	Faults uint64        `json:"faults"` // pages that the rebuilding asked for before
+	Faults uint64        `json:"faults"` // pages that the tree, or its rebuilding, asked for before they were in place
 	Took   time.Duration `json:"took_ns"`
 }
 
-// Fill puts every page in place that the images leave out and tells the engine so; then no userfaultfd is left and the restore
-// may be committed. It is called once, while the restore is held. If it fails the restore must be aborted: nothing else can come
-// of it. progress, if not nil, is told the bytes done so far and in all, from several goroutines.
+// Fill waits for the restore, vouches for its memory, and returns when every page that the images leave out is in place and no
+// userfaultfd is left. The restore may be committed, and the tree run, once the engine has the Filler's word, long before Fill
+// returns. It is called once. If it fails before that word the restore must be aborted; afterwards the tree is killed, and is dead when
+// Fill returns. progress, if not nil, is told the bytes done so far and in all, from several goroutines.
 func (f *Filler) Fill(ctx context.Context, progress func(done, all uint64)) (Stats, error) {
+	p := &pass{f: f, progress: progress}
+	err := f.arrived(ctx)
 	begin := time.Now()
-	spaces, err := f.arrived(ctx)
-	if err != nil {
-		return Stats{}, errs.New(errs.Failed, "fill the restored memory: %w", err)
+	if err == nil {
+		err = p.prepare(ctx)
 	}
-	p := &pass{f: f, progress: progress, parts: split(spaces)}
-	for _, part := range p.parts {
-		p.all += part.end - part.start
+	if err == nil {
+		err = f.vouch()
 	}
-	if err = p.run(ctx); err == nil {
-		letGo(spaces)
-		err = f.tell()
+	for err == nil {
+		if err = p.run(ctx); err == nil && f.idle() {
+			break
+		}
+	}
+	if err == nil {
+		err = f.finish()
 	}
 	if err != nil {
 		return Stats{}, errs.New(errs.Failed, "fill the restored memory: %w", f.reason(err))
 	}
 	stats := Stats{Bytes: p.all, Zeros: p.zeros.Load(), Took: time.Since(begin)}
-	for _, s := range spaces {
-		stats.Faults += uint64(len(s.faulted)) // nobody adds to it any more
+	for _, s := range f.list() {
+		<-s.left
+		stats.Faults += s.early // nobody adds to it any more
 	}
 	return stats, nil
 }
 
-// letGo closes all userfaultfds. Nobody waits for them: a page that was never written to is the kernel's own zeros again.
-func letGo(spaces []*space) {
-	for _, s := range spaces {
-		s.close()
-		<-s.left
-	}
-}
-
-// tell says to the engine that all is in place, unless something went wrong meanwhile.
-func (f *Filler) tell() error {
+// list is a copy of what there is to fill.
+func (f *Filler) list() []*space {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return append([]*space(nil), f.spaces...)
+}
+
+// idle says whether nothing is wanted any more. A child that is just being forked has all that its parent has.
+func (f *Filler) idle() bool {
+	for _, s := range f.list() {
+		if !s.idle() {
+			return false
+		}
+	}
+	return true
+}
+
+// finish has the engine let go of the userfaultfds, and then closes them here. Until then who asks for a page that was never written
+// to is answered; afterwards it is the kernel's own zeros again.
+func (f *Filler) finish() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.engine != nil {
+		_ = f.say(packetFilled) // one that is gone has let go
+	}
+	for f.engine != nil && f.err == nil {
+		come := f.come
+		f.mu.Unlock()
+		<-come
+		f.mu.Lock()
+	}
 	if f.err != nil {
 		return f.err
 	}
-	if _, err := f.engine.Write([]byte{packetFilled}); err != nil {
-		return fmt.Errorf("tell the engine: %w", err)
-	}
 	f.filled = true
-	return nil
-}
-
-// part is a piece of one process's memory, all of it wanted.
-type part struct {
-	s          *space
-	uffd       *os.File
-	start, end uint64
-}
-
-// split cuts what is wanted into parts, process by process.
-func split(spaces []*space) (parts []part) {
-	for _, s := range spaces {
-		uffd := s.descriptor()
-		for _, e := range s.wanted {
-			for at := e.Addr; at < e.End(); at += partBytes {
-				parts = append(parts, part{s, uffd, at, min(at+partBytes, e.End())})
-			}
-		}
+	for _, s := range f.spaces {
+		s.close()
 	}
-	return parts
+	return nil
 }
 
 // pass is one Fill at work.
 type pass struct {
 	f        *Filler
-	parts    []part
-	next     atomic.Int64
 	all      uint64
 	done     atomic.Uint64
 	zeros    atomic.Uint64
 	progress func(done, all uint64)
 }
 
-func (p *pass) run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	for range fillers {
-		g.Go(func() error {
-			for {
-				i := int(p.next.Add(1)) - 1
-				if i >= len(p.parts) {
-					return nil
-				}
-				if err := p.fill(ctx, p.parts[i]); err != nil {
-					return fmt.Errorf("process %d: %w", p.parts[i].s.pid, err)
-				}
-			}
-		})
-	}
-	return g.Wait()
-}
-
-// fill puts one part in place, run by run; what no run has is missing.
-func (p *pass) fill(ctx context.Context, part part) error {
-	return control(part.uffd, func(fd int) error {
-		at := part.start
-		for r := range p.f.memory.Runs(part.s.pid, part.start, part.end) {
-			if r = r.clip(at, part.end); r.pages() == 0 {
-				continue
-			}
-			if r.Addr != at {
-				return errMissing(at)
-			}
-			for at < r.end() {
-				chunk := r.clip(at, at+chunkBytes)
-				if err := part.s.insist(ctx, fd, chunk); err != nil {
-					return err
-				}
-				p.count(chunk)
-				at = chunk.end()
+// prepare makes sure that memory has every page, and puts those in place that a fork treats in a way of its own: a child's are told
+// from the parent's by nothing that a userfaultfd says.
+func (p *pass) prepare(ctx context.Context) error {
+	for _, s := range p.f.list() {
+		apart, err := image.ForkAdvised(within(p.f.dir, "."), s.pid)
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		all := append(wants(nil), s.wants...)
+		s.mu.Unlock()
+		for _, w := range all {
+			if err := each(p.f.memory, s.pid, w.from, w.from+w.end-w.addr, func(Run) error { return nil }); err != nil {
+				return fmt.Errorf("process %d: %w", s.pid, err)
 			}
 		}
-		if at < part.end {
-			return errMissing(at)
-		}
-		return nil
-	})
-}
-
-func (p *pass) count(chunk Run) {
-	n := chunk.pages() * image.PageSize
-	if chunk.Data == nil {
-		p.zeros.Add(n)
-	}
-	done := p.done.Add(n)
-	if p.progress != nil {
-		p.progress(done, p.all)
-	}
-}
-
-// insist puts a chunk in place whatever is in the way, as far as that may be.
-func (s *space) insist(ctx context.Context, fd int, chunk Run) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	most := chunk.pages() // halves where a chunk reaches over the end of a mapping, which the kernel does not take
-	for at := chunk.Addr; at < chunk.end(); {
-		try := chunk.clip(at, at+most*image.PageSize)
-		done, err := try.put(fd)
-		at += done
-		switch {
-		case err == nil:
-			most = chunk.pages()
-		case errors.Is(err, unix.ENOENT) && try.pages() > 1:
-			most = try.pages() / 2
-		case errors.Is(err, unix.EEXIST) && s.early(at):
-			at += image.PageSize
-		case errors.Is(err, unix.EAGAIN): // an event waits to be read, after which all fails
-			if err := pause(ctx); err != nil {
+		p.all += all.bytes()
+		for _, r := range apart {
+			if err := p.stretch(ctx, s, r.Start, r.End); err != nil {
 				return err
 			}
-		default:
-			return explain(err, at)
 		}
 	}
 	return nil
 }
 
-// early says whether the page is there because of an early fault.
-func (s *space) early(addr uint64) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.faulted[addr]
+// run puts in place what is wanted until nothing is.
+func (p *pass) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for i := range fillers {
+		g.Go(func() error {
+			for _, s := range p.f.list() {
+				if err := p.space(ctx, s, i > 0); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
 }
 
-func pause(ctx context.Context) error {
-	t := time.NewTimer(100 * time.Microsecond)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+// space puts in place what one process wants. A helper leaves off when the tree has been released.
+func (p *pass) space(ctx context.Context, s *space, helper bool) error {
+	for {
+		if helper {
+			p.f.mu.Lock()
+			off := p.f.released
+			p.f.mu.Unlock()
+			if off {
+				return nil
+			}
+		}
+		more, err := p.chunk(ctx, s, 0, math.MaxUint64)
+		if err != nil || !more {
+			return err
+		}
 	}
 }
 
-func (r Run) pages() uint64 {
-	if r.Data != nil {
-		return uint64(len(r.Data)) / image.PageSize
+// stretch puts in place what is wanted in [start, end).
+func (p *pass) stretch(ctx context.Context, s *space, start, end uint64) error {
+	for {
+		if more, err := p.chunk(ctx, s, start, end); err != nil || !more {
+			return err
+		}
 	}
-	return r.Zero
 }
 
-func (r Run) end() uint64 { return r.Addr + r.pages()*image.PageSize }
-
-// clip is what of a run lies in [from, to); a run of no pages if nothing does.
-func (r Run) clip(from, to uint64) Run {
-	from, to = max(from, r.Addr), min(to, r.end())
-	if from >= to {
-		return Run{Addr: from}
+// chunk puts one chunk in place, and says whether there was one.
+func (p *pass) chunk(ctx context.Context, s *space, start, end uint64) (more bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
 	}
-	if r.Data != nil {
-		return Run{Addr: from, Data: r.Data[from-r.Addr : to-r.Addr]}
+	p.f.mu.Lock()
+	err = p.f.err
+	p.f.mu.Unlock()
+	if err != nil {
+		return false, err
 	}
-	return Run{Addr: from, Zero: (to - from) / image.PageSize}
-}
-
-// put copies a run into the process of a userfaultfd; see putPages.
-func (r Run) put(fd int) (done uint64, err error) {
-	if r.Data != nil {
-		return putPages(fd, r.Addr, r.Data)
+	n, zeros, err := s.put(ctx, p.f.memory, start, end)
+	if err != nil {
+		return false, fmt.Errorf("process %d: %w", s.pid, err)
 	}
-	return putZeros(fd, r.Addr, r.Zero*image.PageSize)
+	if n == 0 {
+		return false, nil
+	}
+	p.zeros.Add(zeros)
+	if done := p.done.Add(n); p.progress != nil {
+		p.progress(min(done, p.all), p.all) // children come in addition
+	}
+	return true, nil
 }

@@ -14,38 +14,40 @@ import (
 	"drover/internal/errs"
 )
 
-// Filler fills the memory of one tree while a lazy restore of it is held. Listen makes one, Close ends it whatever became of it.
+// Config says what a Filler fills.
+type Config struct {
+	// Memory is where the pages are. It is called once, when the engine has come and the images are complete.
+	Memory func() (Memory, error)
+	// Kill ends every process of the tree and returns nil when none is left. It is called if memory that the Filler has vouched
+	// for cannot be put in place, again and again until it succeeds.
+	Kill func() error
+}
+
+// Filler fills the memory of one tree that is restored lazily. Listen makes one, Close ends it whatever became of it.
 type Filler struct {
 	dir      *os.File
-	memory   Memory
+	config   Config
 	listener *net.UnixListener
 	serving  sync.WaitGroup
 
-	mu     sync.Mutex
-	engine *net.UnixConn
-	criu   *net.UnixConn
-	spaces map[uint64]*space // by pid as in the tree's own pid namespace; nil until the engine has come
-	come   chan struct{}     // closed, and replaced, whenever one of these changes
-	err    error             // why the memory cannot be filled
-	filled bool
-	closed bool
-}
-
-// space is the memory of one process.
-type space struct {
-	pid    uint64
-	wanted []image.Entry // the pages that the images do not have, rising
-
-	mu      sync.Mutex
-	uffd    *os.File        // nil until it has come, and when all is filled
-	left    chan struct{}   // closed when nobody reads the userfaultfd any more, and it is closed
-	faulted map[uint64]bool // pages that were asked for early, and are ours although they are there already
+	mu       sync.Mutex
+	memory   Memory
+	engine   *net.UnixConn
+	criu     *net.UnixConn
+	spaces   []*space      // the images' processes first; nil until the engine has come
+	missing  int           // of them, userfaultfds that have not come
+	come     chan struct{} // closed, and replaced, whenever one of these changes
+	err      error         // why the memory cannot be filled
+	rebuilt  bool          // the restore is held
+	vouched  bool          // the engine may release the tree: no userfaultfd may be let go of before its page is in place
+	released bool          // the tree runs, or is about to
+	filled   bool
+	closed   bool
 }
 
 // Listen waits for a lazy restore in dir, the images' directory, in the background. It may be called before the images are
-// there; once the engine comes they must be. memory must have every page that they leave out. There is one Filler a directory;
-// an earlier one's socket is replaced.
-func Listen(dir string, memory Memory) (*Filler, error) {
+// there; once the engine comes they must be. There is one Filler a directory; an earlier one's socket is replaced.
+func Listen(dir string, c Config) (*Filler, error) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil, fmt.Errorf("listen for a restore: %w", err)
@@ -55,12 +57,13 @@ func Listen(dir string, memory Memory) (*Filler, error) {
 		d.Close()
 		return nil, fmt.Errorf("listen for a restore in %s: %w", dir, err)
 	}
-	f := &Filler{dir: d, memory: memory, listener: l, come: make(chan struct{})}
+	f := &Filler{dir: d, config: c, listener: l, come: make(chan struct{})}
 	f.serving.Go(f.accept)
 	return f, nil
 }
 
-// Close gives up what has not been filled: the engine's Commit refuses then. After a Fill that returned nil it loses nothing.
+// Close gives up what has not been filled: the engine's Commit refuses then, and a tree that was vouched for is killed. After a
+// Fill that returned nil it loses nothing.
 func (f *Filler) Close() {
 	f.mu.Lock()
 	if f.closed {
@@ -68,8 +71,10 @@ func (f *Filler) Close() {
 		return
 	}
 	f.closed = true
-	f.failLocked(errors.New("filling was given up"))
+	f.mu.Unlock()
+	f.fail(errors.New("filling was given up"))
 	f.listener.Close()
+	f.mu.Lock()
 	f.hangUp()
 	f.mu.Unlock()
 	f.serving.Wait()
@@ -77,31 +82,49 @@ func (f *Filler) Close() {
 	f.dir.Close()
 }
 
-// fail remembers why the memory cannot be filled; the first reason is kept. What waits for a page is let go on, with zeros, and the
-// engine takes what CRIU still sends: the restore then comes to its hold, where it can only be aborted, instead of waiting until its time is up.
+// Dismiss says that nobody will restore: a Filler whose engine has not come fails. Another goes on.
+func (f *Filler) Dismiss() {
+	f.mu.Lock()
+	come := f.engine != nil || f.vouched
+	f.mu.Unlock()
+	if !come {
+		f.fail(errors.New("nobody restores"))
+	}
+}
+
+// fail remembers why the memory cannot be filled; the first reason is kept. Before the Filler has vouched, what waits for a page is
+// let go on, with zeros, and the engine takes what CRIU still sends: the restore then comes to its hold, where it can only be
+// aborted, instead of waiting until its time is up. Afterwards the tree is killed first: it may run.
 func (f *Filler) fail(err error) {
 	f.mu.Lock()
+	if f.err != nil || f.filled {
+		f.mu.Unlock()
+		return
+	}
+	f.err = err
+	vouched, spaces := f.vouched, slices.Clone(f.spaces)
+	f.changed()
+	f.mu.Unlock()
+	for vouched && f.config.Kill() != nil {
+		time.Sleep(killAgain) // whoever asks for a page waits: nothing else may be done
+	}
+	for _, s := range spaces {
+		s.close()
+	}
+	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.failLocked(err)
+	f.hangUp()
 }
+
+// killAgain is the pause after a tree could not be killed.
+const killAgain = 100 * time.Millisecond
 
 // reason is fail that says which the first reason was.
 func (f *Filler) reason(err error) error {
+	f.fail(err)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.failLocked(err)
 	return f.err
-}
-
-func (f *Filler) failLocked(err error) {
-	if f.err == nil && !f.filled {
-		f.err = err
-		for _, s := range f.spaces {
-			s.close()
-		}
-		f.hangUp()
-	}
-	f.changed()
 }
 
 // hangUp ends the conversation. The caller holds mu.
@@ -119,79 +142,55 @@ func (f *Filler) changed() {
 	f.come = make(chan struct{})
 }
 
-// arriveTime bounds how long Fill waits for a userfaultfd: at a hold all of them have been sent.
-const arriveTime = 10 * time.Second
+// arriveTime bounds how long a restore may take from when the engine has come to its hold.
+const arriveTime = 2 * time.Minute
 
-// arrived waits until the userfaultfd of every process has come.
-func (f *Filler) arrived(ctx context.Context) ([]*space, error) {
-	late := time.NewTimer(arriveTime)
-	defer late.Stop()
+// arrived waits until the restore is held and the userfaultfd of every process has come.
+func (f *Filler) arrived(ctx context.Context) error {
+	var late <-chan time.Time
 	for {
 		f.mu.Lock()
-		come := f.come
-		spaces, missing, err := f.state()
+		come, err := f.come, f.err
+		waits := f.spaces == nil || f.missing > 0 || !f.rebuilt
+		if f.filled {
+			err = errs.New(errs.Conflict, "it has been filled")
+		}
+		if f.spaces != nil && late == nil {
+			late = time.After(arriveTime)
+		}
 		f.mu.Unlock()
-		if err != nil || missing == "" {
-			return spaces, err
+		if err != nil || !waits {
+			return err
 		}
 		select {
 		case <-come:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for %s: %w", missing, ctx.Err())
-		case <-late.C:
-			return nil, errs.New(errs.Timeout, "%s has not come within %s", missing, arriveTime)
+			return fmt.Errorf("wait for the engine: %w", ctx.Err())
+		case <-late:
+			return errs.New(errs.Timeout, "the restore was not held, with a userfaultfd of every process, within %s", arriveTime)
 		}
 	}
 }
 
-// state lists what there is to fill and says what has not come. The caller holds mu.
-func (f *Filler) state() (spaces []*space, missing string, err error) {
-	switch {
-	case f.filled:
-		return nil, "", errs.New(errs.Conflict, "it has been filled")
-	case f.err != nil || f.spaces == nil:
-		return nil, "the engine", f.err
-	}
-	for _, s := range f.spaces {
-		if s.descriptor() == nil {
-			return nil, fmt.Sprintf("the userfaultfd of process %d", s.pid), nil
-		}
-		spaces = append(spaces, s)
-	}
-	return spaces, "", nil
-}
-
-func (s *space) descriptor() *os.File {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.uffd
-}
-
-func (s *space) close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.uffd != nil {
-		s.uffd.Close()
-		s.uffd = nil
-	}
-}
-
-// readWanted finds in the images what they leave out of each process's memory.
-func readWanted(dir string) (map[uint64]*space, error) {
+// readSpaces finds in the images what they leave out of each process's memory.
+func readSpaces(dir string) (spaces []*space, err error) {
 	all, err := image.Spaces(dir)
 	if err != nil {
 		return nil, err
 	}
-	spaces := map[uint64]*space{}
 	for _, in := range all {
 		if in.Kind != image.Process {
 			continue
 		}
-		wanted, err := Wanted(dir, in.ID)
+		entries, err := Wanted(dir, in.ID)
 		if err != nil {
 			return nil, err
 		}
-		spaces[in.ID] = &space{pid: in.ID, wanted: wanted, left: make(chan struct{}), faulted: map[uint64]bool{}}
+		w := make(wants, 0, len(entries))
+		for _, e := range entries {
+			w = append(w, want{e.Addr, e.End(), e.Addr})
+		}
+		spaces = append(spaces, newSpace(in.ID, w))
 	}
 	return spaces, nil
 }

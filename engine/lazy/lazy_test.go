@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -17,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"drover/engine"
 	"drover/engine/image"
 	"drover/internal/errs"
 )
@@ -50,6 +53,7 @@ func (p *pages) Runs(_, from, to uint64) iter.Seq[Run] {
 // bed is a restore of n pages that has come to its hold.
 type bed struct {
 	*testing.T
+	killed atomic.Int32
 	dir    *os.File
 	memory *pages
 	filler *Filler
@@ -78,17 +82,24 @@ func newBed(t *testing.T, n int) *bed {
 	must(t, err)
 	must(t, w.Hole(b.addr(0), image.PELazy, uint64(n)))
 	must(t, w.Close())
-	b.filler, err = Listen(dir.Name(), b.memory)
+	mm := binary.LittleEndian.AppendUint32(nil, 0x54564319) // criu/include/magic.h
+	mm = binary.LittleEndian.AppendUint32(mm, 0x57492820)
+	must(t, os.WriteFile(filepath.Join(dir.Name(), "mm-1.img"), binary.LittleEndian.AppendUint32(mm, 0), 0o600)) // without mappings
+	b.filler, err = Listen(dir.Name(), Config{Memory: Known(b.memory), Kill: b.kill})
 	must(t, err)
 	t.Cleanup(b.filler.Close)
-	b.relay, err = NewRelay(dir)
+	b.relay, err = NewRelay(dir, b.kill)
 	must(t, err)
 	t.Cleanup(func() { b.relay.Close() })
+	must(t, b.relay.Rebuilt())
 	b.criu, err = net.DialUnix("unix", nil, &net.UnixAddr{Net: "unix", Name: within(dir, criuSocket)})
 	must(t, err)
 	t.Cleanup(func() { b.criu.Close() })
 	return b
 }
+
+// kill counts instead of ending this process.
+func (b *bed) kill() error { b.killed.Add(1); return nil }
 
 func must(t *testing.T, err error) {
 	t.Helper()
@@ -163,13 +174,13 @@ func (b *bed) wantFailure(says string) {
 	if _, err := b.fill(); err == nil || !strings.Contains(err.Error(), says) {
 		b.Errorf("got %v, want %q", err, says)
 	}
-	if b.relay.Filled() == nil {
+	if b.relay.Release() == nil {
 		b.Error("the engine would commit")
 	}
 }
 
 func TestEveryPageIsPutInPlace(t *testing.T) {
-	const n = 3*partBytes/image.PageSize + 5
+	const n = 3*chunkBytes/image.PageSize + 5
 	b := newBed(t, n)
 	for i := range n {
 		if i%7 == 3 {
@@ -177,12 +188,12 @@ func TestEveryPageIsPutInPlace(t *testing.T) {
 		}
 	}
 	b.ready()
-	if err := b.relay.Filled(); err == nil {
+	if err := b.relay.Release(); err == nil {
 		t.Error("it is filled before Fill")
 	}
 	stats, err := b.fill()
 	must(t, err)
-	if err := b.relay.Filled(); err != nil {
+	if err := b.relay.Release(); err != nil {
 		t.Error(err)
 	}
 	for i := range n {
@@ -196,7 +207,7 @@ func TestEveryPageIsPutInPlace(t *testing.T) {
 	if _, err := b.fill(); errs.KindOf(err) != errs.Failed && errs.KindOf(err) != errs.Conflict {
 		t.Errorf("filled again: %v", err)
 	}
-	if left, _ := os.ReadDir(b.dir.Name()); len(left) != 2 {
+	if left, _ := os.ReadDir(b.dir.Name()); len(left) != 3 {
 		t.Errorf("left: %v", left)
 	}
 }
@@ -253,15 +264,6 @@ func TestWhatWouldLoseAPageFails(t *testing.T) {
 			b.memory.all[3] = nil
 			b.ready()
 			b.touch(3) // it is not left waiting, though not for its page
-		}},
-		{"a page that is there already", "there already", func(b *bed) {
-			b.mem[2*image.PageSize] = 1
-			b.ready()
-		}},
-		{"a page that is not registered", "has no place", func(b *bed) { b.send(pid, b.register(0, 7)) }},
-		{"memory that is dropped meanwhile", "dropped the memory", func(b *bed) {
-			b.ready()
-			must(b.T, unix.Madvise(b.mem[image.PageSize:2*image.PageSize], unix.MADV_DONTNEED)) // waits until that has been read
 		}},
 		{"a process that the images do not have", "no memory of it", func(b *bed) { b.send(2, b.register(0, 8)) }},
 		{"a process that comes twice", "before", func(b *bed) {
@@ -332,7 +334,7 @@ func TestARestoreWithoutAFillerIsRefused(t *testing.T) {
 	dir, err := os.Open(t.TempDir())
 	must(t, err)
 	defer dir.Close()
-	if _, err := NewRelay(dir); errs.KindOf(err) != errs.Invalid {
+	if _, err := NewRelay(dir, nil); errs.KindOf(err) != errs.Invalid {
 		t.Errorf("got %v", err)
 	}
 }
@@ -353,10 +355,10 @@ func TestOnlyRootIsListenedTo(t *testing.T) {
 	d, err := os.Open(dir)
 	must(t, err)
 	defer d.Close()
-	f, err := Listen(dir, &pages{})
+	f, err := Listen(dir, Config{Memory: Known(&pages{}), Kill: func() error { return nil }})
 	must(t, err)
 	defer f.Close()
-	relay, err := NewRelay(d)
+	relay, err := NewRelay(d, nil)
 	must(t, err)
 	defer relay.Close()
 	path := filepath.Join(dir, criuSocket)
@@ -375,5 +377,91 @@ func TestOnlyRootIsListenedTo(t *testing.T) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestWhatFailsAfterTheWordKillsTheTree: it may run by then.
+func TestWhatFailsAfterTheWordKillsTheTree(t *testing.T) {
+	for _, c := range []struct {
+		name, says string
+		spoil      func(b *bed)
+	}{
+		{"a page that is there already", "there already", func(b *bed) {
+			b.mem[2*image.PageSize] = 1
+			b.ready()
+		}},
+		{"a page that is not registered", "has no place", func(b *bed) { b.send(pid, b.register(0, 7)) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBed(t, 8)
+			c.spoil(b)
+			if _, err := b.fill(); err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("got %v, want %q", err, c.says)
+			}
+			if b.killed.Load() == 0 {
+				t.Error("the tree was not killed")
+			}
+			b.filler.Close()
+			<-b.relay.over
+			if err := b.relay.Release(); !errors.Is(err, engine.ErrLost) {
+				t.Errorf("the engine would commit: %v", err)
+			}
+		})
+	}
+}
+
+// paced has pages slowly, so that other things happen meanwhile.
+type paced struct{ *pages }
+
+func (p paced) Runs(pid, from, to uint64) iter.Seq[Run] {
+	if to-from == chunkBytes {
+		time.Sleep(time.Millisecond)
+	}
+	return p.pages.Runs(pid, from, to)
+}
+
+// TestWhatATreeDoesMeanwhileIsFollowed drops, unmaps and moves memory while it is being filled.
+func TestWhatATreeDoesMeanwhileIsFollowed(t *testing.T) {
+	const chunk = chunkBytes / image.PageSize
+	b := newBed(t, 100*chunk)
+	b.filler.config.Memory = Known(paced{b.memory})
+	b.ready()
+	done := make(chan error, 1)
+	go func() { _, err := b.fill(); done <- err }()
+	for b.relay.Release() != nil {
+		runtime.Gosched()
+	}
+	page := func(i int) []byte { return b.mem[i*image.PageSize:][:image.PageSize] }
+	must(t, unix.Madvise(b.mem[5*image.PageSize:9*image.PageSize], unix.MADV_DONTNEED))
+	must(t, unix.Madvise(b.mem[90*chunk*image.PageSize:(91*chunk+3)*image.PageSize], unix.MADV_DONTNEED))
+	b.touch(99*chunk + 7)
+	// The last 20 pages but one go to where pages 60 chunks in were, and leave a hole that is mapped anew.
+	from, to := b.addr(98*chunk), b.addr(60*chunk+1)
+	_, _, e := unix.Syscall6(unix.SYS_MREMAP, uintptr(from), 20*image.PageSize, 20*image.PageSize, unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED, uintptr(to), 0)
+	if e != 0 {
+		t.Fatal(e)
+	}
+	_, _, e = unix.Syscall6(unix.SYS_MMAP, uintptr(from), 20*image.PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED, ^uintptr(0), 0)
+	if e != 0 {
+		t.Fatal(e)
+	}
+	must(t, <-done)
+	b.say(restoreFinished)
+	b.filler.Close()
+	empty := string(make([]byte, image.PageSize))
+	for i := range b.memory.all {
+		want := string(b.memory.all[i])
+		switch {
+		case i >= 5 && i < 9 || i >= 90*chunk && i < 91*chunk+3 || i >= 98*chunk && i < 98*chunk+20:
+			want = empty
+		case i >= 60*chunk+1 && i < 60*chunk+21:
+			want = string(b.memory.all[98*chunk+i-60*chunk-1])
+		}
+		if string(page(i)) != want {
+			t.Fatalf("page %d begins with %x", i, page(i)[:8])
+		}
+	}
+	if b.killed.Load() > 0 {
+		t.Error("the tree was killed")
 	}
 }

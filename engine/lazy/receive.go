@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,23 +35,31 @@ func (f *Filler) accept() {
 
 // converse reads what the engine says: CRIU's connection, then nothing until it goes.
 func (f *Filler) converse(c *net.UnixConn) error {
-	spaces, err := readWanted(within(f.dir, "."))
-	f.mu.Lock()
-	if f.err != nil {
-		f.mu.Unlock()
-		c.Close()
-		return err
+	memory, err := f.config.Memory()
+	var spaces []*space
+	if err == nil {
+		spaces, err = readSpaces(within(f.dir, "."))
 	}
-	f.engine, f.spaces = c, spaces
-	f.mu.Unlock()
-	if err != nil {
+	f.mu.Lock()
+	if f.err != nil || err != nil {
+		f.mu.Unlock()
 		c.Close() // nobody fills: the restore comes to nothing
 		return err
 	}
+	f.engine, f.memory, f.spaces, f.missing = c, memory, spaces, len(spaces)
+	f.changed()
+	f.mu.Unlock()
 	for {
 		what, file, err := receiveFile(c)
 		if err != nil {
-			return errors.New("the engine gave the restore up")
+			return f.deserted()
+		}
+		if what == packetRebuilt && file == nil {
+			f.mu.Lock()
+			f.rebuilt = true
+			f.changed()
+			f.mu.Unlock()
+			continue
 		}
 		if what != packetCRIU || file == nil || !f.take(file) {
 			if file != nil {
@@ -58,6 +68,57 @@ func (f *Filler) converse(c *net.UnixConn) error {
 			return fmt.Errorf("the engine sent %q, which means nothing here", what)
 		}
 	}
+}
+
+// deserted notes that the engine has hung up. A tree that was vouched for is filled nevertheless: it may run.
+func (f *Filler) deserted() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.vouched {
+		return errors.New("the engine gave the restore up")
+	}
+	f.engine.Close()
+	f.engine = nil
+	f.changed()
+	return nil
+}
+
+// vouch hands all userfaultfds to the engine and says that the tree may be released.
+func (f *Filler) vouch() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return f.err
+	}
+	f.vouched = true // a child that is forked from here on is handed over as it comes
+	for _, s := range f.spaces {
+		if err := f.hand(s); err != nil {
+			return err
+		}
+	}
+	return f.say(packetVouched)
+}
+
+// hand gives the engine a copy of a userfaultfd. The caller holds mu.
+func (f *Filler) hand(s *space) error {
+	return control(s.descriptor(), func(fd int) error { return f.sayWith(unix.UnixRights(fd), packetHeld) })
+}
+
+// sayTime bounds how long an engine that does not read holds up the filling.
+const sayTime = time.Second
+
+// say sends the engine a packet. The caller holds mu.
+func (f *Filler) say(packet ...byte) error { return f.sayWith(nil, packet...) }
+
+func (f *Filler) sayWith(rights []byte, packet ...byte) error {
+	if f.engine == nil {
+		return errors.New("the engine is gone")
+	}
+	_ = f.engine.SetWriteDeadline(time.Now().Add(sayTime)) // one that is closed says so below
+	if _, _, err := f.engine.WriteMsgUnix(packet, rights, nil); err != nil {
+		return fmt.Errorf("tell the engine: %w", err)
+	}
+	return nil
 }
 
 // take begins to listen to CRIU, once.
@@ -94,11 +155,19 @@ func (f *Filler) listen(c *net.UnixConn) error {
 	var b [4]byte
 	for {
 		if _, err := io.ReadFull(c, b[:]); err != nil {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if f.vouched { // what is held, or runs, is filled
+				return nil
+			}
 			return errors.New("CRIU gave the restore up")
 		}
 		n := int32(binary.NativeEndian.Uint32(b[:]))
 		switch {
 		case n == restoreFinished:
+			f.mu.Lock()
+			f.released = true
+			f.mu.Unlock()
 			return nil
 		case n < 0: // a zombie, which has no memory
 			continue
@@ -125,18 +194,20 @@ func (f *Filler) listen(c *net.UnixConn) error {
 func (f *Filler) begin(pid uint64, uffd *os.File) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s := f.spaces[pid]
+	i := slices.IndexFunc(f.spaces, func(s *space) bool { return s.pid == pid && !s.forked })
 	switch {
 	case f.err != nil:
 		return f.err
-	case s == nil:
+	case i < 0:
 		return errors.New("the images have no memory of it")
-	case s.descriptor() != nil:
+	case f.spaces[i].descriptor() != nil:
 		return errors.New("it has come before")
 	}
+	s := f.spaces[i]
 	s.mu.Lock()
 	s.uffd = uffd
 	s.mu.Unlock()
+	f.missing--
 	f.serving.Go(func() { f.serve(s, uffd) })
 	f.changed()
 	return nil
@@ -144,25 +215,46 @@ func (f *Filler) begin(pid uint64, uffd *os.File) error {
 
 // receiveFile reads one byte with a descriptor beside it, nil if there is none.
 func receiveFile(c *net.UnixConn) (what byte, file *os.File, err error) {
-	var b [1]byte
+	packet, files, err := receiveInto(c, make([]byte, 1))
+	if err != nil {
+		return 0, nil, err
+	}
+	if len(files) == 0 {
+		return packet[0], nil, nil
+	}
+	for _, f := range files[1:] {
+		f.Close()
+	}
+	return packet[0], files[0], nil
+}
+
+// receivePacket reads one packet with the descriptors beside it, at most one of which is ever sent.
+func receivePacket(c *net.UnixConn) (packet []byte, files []*os.File, err error) {
+	return receiveInto(c, make([]byte, 32))
+}
+
+func receiveInto(c *net.UnixConn, b []byte) (packet []byte, files []*os.File, err error) {
 	oob := make([]byte, unix.CmsgSpace(4))
-	n, oobn, _, _, err := c.ReadMsgUnix(b[:], oob)
+	n, oobn, _, _, err := c.ReadMsgUnix(b, oob)
 	if err == nil && n == 0 {
 		err = io.EOF
 	}
 	if err != nil {
-		return 0, nil, err
+		return nil, nil, err
 	}
 	msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
 	if err != nil || len(msgs) == 0 {
-		return b[0], nil, err
+		return b[:n], nil, err
 	}
 	fds, err := unix.ParseUnixRights(&msgs[0])
-	if err != nil || len(fds) == 0 {
-		return b[0], nil, err
+	if err != nil {
+		return b[:n], nil, err
 	}
-	unix.CloseOnExec(fds[0])
-	return b[0], os.NewFile(uintptr(fds[0]), "received"), nil
+	for _, fd := range fds {
+		unix.CloseOnExec(fd)
+		files = append(files, os.NewFile(uintptr(fd), "received"))
+	}
+	return b[:n], files, nil
 }
 
 // isUserfaultfd says whether a descriptor is what CRIU sends: anything else is not to be read from.

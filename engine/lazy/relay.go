@@ -8,16 +8,19 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"drover/engine"
 	"drover/internal/errs"
 )
 
 // The conversation has three parts. CRIU connects to criuSocket in its working directory and sends every process's pid and
 // userfaultfd (criu/uffd.c). The engine, which listens there, passes that connection on to the Filler, which listens on Socket,
 // and keeps a copy: CRIU says a last word when the tree is released, and kills the tree if nobody has the other end then. The
-// Filler says one word back to the engine: that every page is in place. Without it the engine commits nothing.
+// Filler hands copies of the userfaultfds to the engine and says that it vouches for the memory; without that word the engine
+// commits nothing. Its next word is that all is in place. If it goes without having said that, a tree that was released is killed.
 const (
 	// Socket is the name in the images' directory under which a Filler listens.
 	Socket = "fill.socket"
@@ -25,33 +28,44 @@ const (
 	criuSocket = "lazy-pages.socket" // LAZY_PAGES_SOCK_NAME in criu/uffd.c
 )
 
-// The packets between engine and Filler, a byte each.
+// The packets between engine and Filler begin with one of these.
 const (
-	packetCRIU   = 'C' // with CRIU's connection beside it
-	packetFilled = 'F'
+	packetCRIU    = 'C' // engine: with CRIU's connection beside it
+	packetRebuilt = 'R' // engine: the restore is held: every mapping stands where it belongs
+	packetHeld    = 'U' // Filler: with a userfaultfd beside it, to be held until all is in place
+	packetVouched = 'V' // Filler: every page is here, and every userfaultfd has been handed over
+	packetFilled  = 'F' // Filler: all is in place; the engine lets go of the userfaultfds and hangs up
 )
 
-// Relay is the engine's end: it connects one restore's CRIU with the Filler that listens in the images' directory.
+// Relay is the engine's end: it connects one restore's CRIU with the Filler that listens in the images' directory, and guards the
+// tree against the Filler's death.
 type Relay struct {
 	images   *os.File
+	kill     func() error
 	filler   *net.UnixConn
 	listener *net.UnixListener
 	done     chan struct{} // closed when nobody listens for CRIU any more
+	over     chan struct{} // closed when the Filler has been heard to its end
 
-	mu     sync.Mutex
-	criu   *net.UnixConn // the copy that CRIU's last word goes to
-	filled bool
-	closed bool
+	mu       sync.Mutex
+	criu     *net.UnixConn // the copy that CRIU's last word goes to
+	held     []*os.File    // userfaultfds, until all is in place
+	vouched  bool
+	released bool // the tree may run
+	filled   bool
+	lost     error // why it will not be filled
+	closed   bool
 }
 
 // NewRelay connects to the Filler and waits for CRIU in the background. images stays the caller's and must be open until Close.
-// errs.Invalid if no Filler listens there.
-func NewRelay(images *os.File) (*Relay, error) {
+// kill ends every process of the tree and returns nil when none is left; it is called when a Filler is lost that a released tree
+// still needs, again and again until it succeeds. errs.Invalid if no Filler listens there.
+func NewRelay(images *os.File, kill func() error) (*Relay, error) {
 	filler, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Net: "unixpacket", Name: within(images, Socket)})
 	if err != nil {
 		return nil, errs.New(errs.Invalid, "nobody listens in %s to fill the tree's memory: %w", images.Name(), err)
 	}
-	r := &Relay{images: images, filler: filler, done: make(chan struct{})}
+	r := &Relay{images: images, kill: kill, filler: filler, done: make(chan struct{}), over: make(chan struct{})}
 	if err := fromRoot(filler); err != nil {
 		filler.Close()
 		return nil, err
@@ -61,11 +75,11 @@ func NewRelay(images *os.File) (*Relay, error) {
 		return nil, fmt.Errorf("listen for CRIU: %w", err)
 	}
 	go r.introduce(r.listener)
+	go r.attend()
 	return r, nil
 }
 
-// introduce passes the connection of CRIU on to the Filler, and reads it itself if the Filler goes before all is filled: else
-// processes would wait for ever for a Filler whose userfaultfds are still on the way, and the restore would not come to its hold.
+// introduce passes the connection of CRIU on to the Filler.
 func (r *Relay) introduce(l *net.UnixListener) {
 	defer close(r.done)
 	c := r.meet(l)
@@ -74,10 +88,6 @@ func (r *Relay) introduce(l *net.UnixListener) {
 	}
 	if r.pass(c) != nil {
 		c.Close() // CRIU gives up
-		return
-	}
-	if r.deserted() {
-		discard(c)
 	}
 }
 
@@ -97,19 +107,83 @@ func (r *Relay) meet(l *net.UnixListener) *net.UnixConn {
 	}
 }
 
-// deserted waits until the Filler has said its word, and leaves it for Filled, or has gone without.
-func (r *Relay) deserted() bool {
-	raw, err := r.filler.SyscallConn()
-	if err != nil {
-		return false
+// attend hears the Filler to its end.
+func (r *Relay) attend() {
+	defer close(r.over)
+	for {
+		packet, files, err := receivePacket(r.filler)
+		r.mu.Lock()
+		r.held = append(r.held, files...)
+		switch {
+		case err != nil || len(packet) == 0:
+			r.mu.Unlock()
+			r.desert()
+			return
+		case packet[0] == packetVouched:
+			r.vouched = true
+		case packet[0] == packetFilled:
+			r.filled = true
+			r.letGo()
+			r.mu.Unlock()
+			r.filler.Close()
+			return
+		}
+		r.mu.Unlock()
 	}
-	n, b := 0, make([]byte, 1)
-	err = raw.Read(func(fd uintptr) bool {
-		var failed error
-		n, _, failed = unix.Recvfrom(int(fd), b, unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		return !errors.Is(failed, unix.EAGAIN)
-	})
-	return err == nil && n <= 0
+}
+
+// letGo closes the userfaultfds. The caller holds mu.
+func (r *Relay) letGo() {
+	for _, f := range r.held {
+		f.Close()
+	}
+	r.held = nil
+}
+
+// desert does what the loss of the Filler demands: a tree that may run is killed while whoever asks for a page still waits for it.
+// Before the release CRIU's connection is read in its place: else processes would wait for ever for userfaultfds that are still on
+// the way, and the restore would not come to its hold.
+func (r *Relay) desert() {
+	r.mu.Lock()
+	r.lost = errors.New("whoever was to fill the tree's memory has gone before it was filled")
+	released, criu := r.released, r.criu
+	r.mu.Unlock()
+	for released && r.kill() != nil {
+		time.Sleep(killAgain) // nothing else may be done
+	}
+	r.mu.Lock()
+	r.letGo()
+	r.mu.Unlock()
+	r.filler.Close()
+	if !released && criu != nil {
+		go discard(criu)
+	}
+}
+
+// Rebuilt tells the Filler that the restore is held, from when on it may put pages in place: before, CRIU still moves mappings about.
+func (r *Relay) Rebuilt() error {
+	if _, err := r.filler.Write([]byte{packetRebuilt}); err != nil {
+		return fmt.Errorf("tell who fills the memory: %w", err)
+	}
+	return nil
+}
+
+// Release says why the tree must not run, nil if it may: its memory is in place, or the Filler has vouched for it. From then on the
+// tree is killed if the Filler is lost. It does not wait. An error that is engine.ErrLost's is final.
+func (r *Relay) Release() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.filled:
+	case r.lost != nil:
+		return fmt.Errorf("%w: %w", r.lost, engine.ErrLost)
+	case r.closed:
+		return errors.New("the tree's memory was not filled")
+	case !r.vouched:
+		return errors.New("nobody vouches for the tree's memory yet")
+	}
+	r.released = true
+	return nil
 }
 
 // discard reads what CRIU sends, for nobody, until it ends.
@@ -146,49 +220,20 @@ func (r *Relay) pass(c *net.UnixConn) error {
 	return errors.Join(err, unix.SetNonblock(fd, true))
 }
 
-// Filled says why the tree's memory is not in place, nil if the Filler has said that all of it is. It does not wait: what the
-// Filler said before Fill returned is known here.
-func (r *Relay) Filled() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.filled {
-		return nil
-	}
-	if r.closed {
-		return errors.New("the tree's memory was not filled")
-	}
-	what, err := peek(r.filler)
-	switch {
-	case err == nil && what == packetFilled:
-		r.filled = true
-		return nil
-	case errors.Is(err, unix.EAGAIN):
-		return errors.New("the tree's memory has not been filled yet")
-	}
-	return errors.New("whoever was to fill the tree's memory has gone before it was filled")
-}
-
-// peek takes a packet of one byte that has come; unix.EAGAIN if there is none, 0 if the other end is closed.
-func peek(c *net.UnixConn) (what byte, err error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	b := make([]byte, 1)
-	failed := raw.Control(func(fd uintptr) { _, _, err = unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT) })
-	return b[0], errors.Join(failed, err)
-}
-
-// Close ends the conversation, when CRIU has ended.
+// Close ends the conversation with CRIU, which has ended, and with a Filler unless a released tree still needs it.
 // The error is always nil.
 func (r *Relay) Close() error {
+	r.listener.Close()
 	r.mu.Lock()
 	r.closed = true
-	r.mu.Unlock()
-	r.listener.Close()
-	r.filler.Close()
+	released := r.released
 	if r.criu != nil { // it comes no more
 		r.criu.Close()
+	}
+	r.mu.Unlock()
+	if !released {
+		r.filler.Close()
+		<-r.over
 	}
 	<-r.done
 	return nil

@@ -3,6 +3,7 @@ package lazy
 import (
 	"errors"
 	"fmt"
+	"os"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -134,4 +135,36 @@ func tryPut(fd int, mem []byte) error {
 		return errors.New("userfaultfd puts other pages in place than it is given")
 	}
 	return nil
+}
+
+// control calls g with the descriptor of a file that stays open meanwhile.
+func control(file *os.File, g func(fd int) error) error {
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) { failed = g(int(fd)) }); err != nil {
+		return err
+	}
+	return failed
+}
+
+func errMissing(addr uint64) error {
+	return fmt.Errorf("page %#x is missing from the copied memory", addr)
+}
+
+// explain says what an ioctl on a userfaultfd failed with.
+func explain(err error, addr uint64) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.ENOENT):
+		return fmt.Errorf("page %#x has no place: CRIU did not register its mapping: %w", addr, err)
+	case errors.Is(err, unix.EEXIST):
+		return fmt.Errorf("page %#x is there already, and not by drover: %w", addr, err)
+	case errors.Is(err, unix.ESRCH):
+		return fmt.Errorf("the process ended: %w", err)
+	}
+	return fmt.Errorf("put page %#x in place: %w", addr, err)
 }

@@ -157,6 +157,15 @@ type SessionState struct {
 	ExitSignal int  `json:"exit_signal,omitempty"`
 	// NeverRan is true on a target whose tree has not executed an instruction and never will.
 	NeverRan bool `json:"never_ran,omitempty"`
+	// Filling says of a target how much of the tree's memory is in place, nil when all of it is. Until then its source may not be
+	// confirmed.
+	Filling *Filling `json:"filling,omitempty"`
+}
+
+// Filling is how much of a tree's private memory is in place, in bytes.
+type Filling struct {
+	Done uint64 `json:"done"`
+	All  uint64 `json:"all"`
 }
 
 // Progress is a source's view of its rounds.

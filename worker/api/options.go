@@ -30,6 +30,7 @@ type MoveOptions struct {
 	Throttle         *int                 `json:"throttle,omitempty"`           // percent, 0..MaxThrottle, of the tree's time that may be taken
 	Tracker          string               `json:"tracker,omitempty"`            // "", "wp", "softdirty", "hash"
 	Compression      string               `json:"compression,omitempty"`        // "", "none", "s2", "zstd"
+	Fill             string               `json:"fill,omitempty"`               // FillHeld, FillRunning; "" is what the memory\'s size suggests
 	Bandwidth        int64                `json:"bandwidth,omitempty"`          // bytes a second on the wire; Unlimited
 	Probation        time.Duration        `json:"probation_ns,omitempty"`       // default 2 s
 	Deadline         time.Duration        `json:"deadline_ns,omitempty"`        // for the whole migration up to the verdict; default 30 min
@@ -84,6 +85,13 @@ func (o MoveOptions) Resolved() MoveOptions {
 var (
 	trackers     = []string{"", "wp", "softdirty", "hash"}
 	compressions = []string{"", "none", "s2", "zstd"}
+	fills        = []string{"", FillHeld, FillRunning}
+)
+
+// When a target's memory is filled in.
+const (
+	FillHeld    = "held"    // before the verdict: the tree then waits for no page
+	FillRunning = "running" // also while the tree runs: it waits for the pages that it asks for, and the blackout does not grow with memory
 )
 
 // Check says what is impossible about o, by the flag's name.
@@ -114,6 +122,8 @@ func (o MoveOptions) Check() error {
 		return bad("tracker", o.Tracker, "choose one of "+strings.Join(trackers[1:], ", "))
 	case !slices.Contains(compressions, o.Compression):
 		return bad("compression", o.Compression, "choose one of "+strings.Join(compressions[1:], ", "))
+	case !slices.Contains(fills, o.Fill):
+		return bad("fill", o.Fill, "choose one of "+strings.Join(fills[1:], ", "))
 	case o.Bandwidth < Unlimited:
 		return bad("bandwidth", o.Bandwidth, "choose bytes a second, 0 for no limit")
 	case o.Probation < 0 || o.Probation > time.Hour:

@@ -37,6 +37,10 @@ func (d Dir) state() string  { return filepath.Join(string(d), "state.json") }
 // lock is held by the living keeper: there is at most one in a directory.
 func (d Dir) lock() string { return filepath.Join(string(d), "lock") }
 
+// filling is how far the filler of the directory is, and fillLock is held by it as long as it lives.
+func (d Dir) filling() string  { return filepath.Join(string(d), "filling.json") }
+func (d Dir) fillLock() string { return filepath.Join(string(d), "filling.lock") }
+
 // writeJSON replaces a file at once: a reader sees the old content or the new.
 func writeJSON(path string, v any) error {
 	b, err := json.Marshal(v)

@@ -2,9 +2,7 @@ package keeper
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
 	"os"
 	"os/exec"
 	"syscall"
@@ -79,18 +77,12 @@ func begin(ctx context.Context, dir Dir, c Config, binary string) error {
 	}
 	go func() { _ = cmd.Wait() }() // reaps it, if it ends before this worker does
 
-	_ = ready.SetReadDeadline(time.Now().Add(readyTime))
-	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
-	var said wireError
-	switch err := json.NewDecoder(io.LimitReader(ready, maxPacket)).Decode(&said); {
-	case err != nil:
+	said, err := awaitReady(ctx, ready)
+	if err != nil {
 		_ = cmd.Process.Kill()
-		return errs.New(errs.Failed, "it did not get ready: %w", errors.Join(err, ctx.Err())).WithNext("see %s", dir.Log())
-	case said.Msg != "":
-		return said.err()
+		return errs.New(errs.Failed, "it did not get ready: %w", err).WithNext("see %s", dir.Log())
 	}
-	return nil
+	return said.err()
 }
 
 func pathOr(path string) string {

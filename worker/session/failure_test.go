@@ -63,7 +63,7 @@ func (p *pair) nothingIsLent() {
 func TestWhateverFailsBeforeTheVerdictTheSourceRunsOn(t *testing.T) {
 	for _, step := range []string{
 		"alpha:lend", "alpha:track", "alpha:round", "alpha:carry", "alpha:dump", "alpha:fence", "alpha:dump-end", "alpha:memory",
-		"beta:reserve", "beta:fills", "beta:filler", "beta:receive", "beta:restore", "beta:fill",
+		"beta:reserve", "beta:fills", "beta:fill", "beta:receive", "beta:restore", "beta:filled",
 	} {
 		t.Run(step, func(t *testing.T) {
 			p := newPair(t)

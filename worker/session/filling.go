@@ -1,54 +1,204 @@
 package session
 
 import (
-	"cmp"
-	"iter"
-	"slices"
+	"context"
+	"os"
+	"time"
 
+	"golang.org/x/sys/unix"
+
+	"drover/engine"
 	"drover/engine/image"
 	"drover/engine/lazy"
+	"drover/internal/errs"
+	"drover/internal/migration"
+	"drover/transfer"
+	workerapi "drover/worker/api"
+	"drover/worker/tree"
 )
 
-// memory is the private memory of a tree that comes: by process, which content stands where. The content stays in the stream's
-// store, so that nothing is copied before it is put into the restored tree. Reading it from several goroutines is safe once
-// nothing is added any more.
+// memory is the private memory of a tree that comes: where in the stream's store which page stands. The content stays there, and
+// another process puts it into the restored tree.
 type memory struct {
-	runs  map[uint64][]lazy.Run // by pid in the tree's own pid namespace; addresses rise
+	store *transfer.Store
+	index lazy.Index
+	file  *os.File // the index, once it is complete
 	pages uint64
+	letGo func() // of what fills
 }
 
-var _ lazy.Memory = (*memory)(nil)
+// beginFill starts what will fill in the memory, so that this need not be done in the freeze. nil says that memory goes through
+// images, which work everywhere.
+func (t *target) beginFill(ctx context.Context, stream *transfer.Receiver) (*memory, error) {
+	switch err := t.shell.Fills(ctx); {
+	case errs.KindOf(err) == errs.Unavailable:
+		t.log.Info("memory goes through images", "reason", err)
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	store, err := stream.Store()
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.MemfdCreate("drover-index", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, errs.New(errs.Failed, "make a file for the memory's index: %w", err)
+	}
+	m := &memory{store: store, index: lazy.Index{}, file: os.NewFile(uintptr(fd), "drover-index")}
+	if m.letGo, err = t.shell.Fill(ctx, store.File(), m.file); err != nil {
+		m.file.Close()
+		return nil, errs.New(errs.KindOf(err), "prepare to fill in the memory: %w", err)
+	}
+	return m, nil
+}
 
-func newMemory() *memory { return &memory{runs: map[uint64][]lazy.Run{}} }
+// close lets go of what fills: once the restore has begun it goes on by itself.
+func (m *memory) close() {
+	if m != nil {
+		m.letGo()
+		m.file.Close()
+	}
+}
 
-// add notes the content of pages; addresses of a process rise from call to call. data is kept, not copied.
+// add notes the content of pages, which stands in the store; addresses of a process rise from call to call.
 func (m *memory) add(pid, addr uint64, data []byte) {
-	m.pages += uint64(len(data)) / image.PageSize
-	runs := m.runs[pid]
-	if n := len(runs); n > 0 {
-		last := &runs[n-1]
-		if end(*last) == addr && follows(last.Data, data) {
-			last.Data = last.Data[:len(last.Data)+len(data)]
+	n := uint64(len(data)) / image.PageSize
+	m.pages += n
+	at, ok := m.store.Offset(data)
+	if !ok {
+		at = lazy.Zeros
+	}
+	m.index.Add(pid, lazy.Extent{Addr: addr, Pages: n, Offset: at})
+}
+
+// seal writes the index for what fills.
+func (m *memory) seal() error {
+	if err := lazy.WriteIndex(m.file, m.index); err != nil {
+		return errs.New(errs.Failed, "write the memory's index: %w", err)
+	}
+	return nil
+}
+
+// What fills is looked at so often: while the tree stands still, and while it runs.
+const (
+	lookHeld    = time.Millisecond
+	lookRunning = 50 * time.Millisecond
+)
+
+// A tree whose memory is filled in so quickly is filled before it is released: it then waits for no page. fillRate is what a host
+// fills, in bytes a second, as long as it has not been measured.
+const (
+	fillSoon = 10 * time.Millisecond
+	fillRate = 4e9
+)
+
+// fillRate is how many bytes a second this host fills in, as far as it knows.
+func (r *Registry) fillRate() float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.rate == 0 {
+		return fillRate
+	}
+	return r.rate
+}
+
+// fillSample is how much must have been filled in for its rate to say something, in bytes.
+const fillSample = 16 << 20
+
+// filled notes how long it took to fill in so much.
+func (r *Registry) filled(bytes uint64, took time.Duration) {
+	if bytes < fillSample {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rate = float64(bytes) / max(took, time.Millisecond).Seconds()
+}
+
+// awaitFill returns when the held tree may be released as far as its memory goes: it is all in place, or what fills has vouched for it.
+func (t *target) awaitFill(ctx context.Context, m *memory) error {
+	soon := time.Duration(float64(m.pages*image.PageSize)/t.host.fillRate()*float64(time.Second)) <= fillSoon
+	whole := t.req.Options.Fill == workerapi.FillHeld || t.req.Options.Fill == "" && soon
+	begun := time.Now()
+	for {
+		f, err := t.lookFilling()
+		switch {
+		case err != nil:
+			return errs.New(errs.KindOf(err), "fill the memory of %s on %s: %w", t.req.Spec.Name, t.host.cfg.Host, err)
+		case f.Over:
+			t.log.Info("memory filled in", "bytes", f.All, "took", time.Since(begun))
+			return nil
+		case f.All > 0 && !whole:
+			return nil
+		}
+		select {
+		case <-time.After(lookHeld):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// lookFilling looks how far the filling is, and remembers it for State.
+func (t *target) lookFilling() (tree.Filling, error) {
+	f, err := t.shell.Filling()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.filling = f
+	return f, err
+}
+
+// watchFilling follows the filling of a tree that is held, or runs, to its end. One that comes to nothing before the verdict makes the
+// session fail. After it the tree is dead, or is killed now: the source, which is still held, can be brought back.
+func (t *target) watchFilling(ctx context.Context) {
+	begun := time.Now()
+	for {
+		f, err := t.lookFilling()
+		if err != nil {
+			t.log.Error("the tree's memory is not all in place", "error", err)
+			t.unfilled(ctx, err)
+			return
+		}
+		if f.Over {
+			t.host.filled(f.All, time.Since(begun))
+			t.host.free(t.req.Migration)
+			t.change("memory filled in", func(*workerapi.SessionState) {})
+			return
+		}
+		t.mu.Lock()
+		t.look(&t.diary.state)
+		t.diary.writeProgress()
+		t.mu.Unlock()
+		select {
+		case <-time.After(lookRunning):
+		case <-ctx.Done():
 			return
 		}
 	}
-	m.runs[pid] = append(runs, lazy.Run{Addr: addr, Data: data})
 }
 
-func end(r lazy.Run) uint64 { return r.Addr + uint64(len(r.Data)) }
-
-// follows says whether b begins in memory where a ends, in one allocation.
-func follows(a, b []byte) bool {
-	return cap(a) >= len(a)+len(b) && &a[:len(a)+1][len(a)] == &b[0]
-}
-
-// Runs implements lazy.Memory.
-func (m *memory) Runs(pid, from, to uint64) iter.Seq[lazy.Run] {
-	runs := m.runs[pid]
-	first, _ := slices.BinarySearchFunc(runs, from, func(r lazy.Run, addr uint64) int { return cmp.Compare(end(r), addr+1) })
-	return func(yield func(lazy.Run) bool) {
-		for _, r := range runs[first:] {
-			if r.Addr >= to || !yield(r) {
+// unfilled ends a tree whose memory will not come.
+func (t *target) unfilled(ctx context.Context, why error) {
+	ctx, free, err := t.act(ctx)
+	if err != nil {
+		return
+	}
+	defer free()
+	t.mu.Lock()
+	t.filling = tree.Filling{Over: true} // nobody waits for it any more
+	t.mu.Unlock()
+	switch st := t.state(); st.Step {
+	case workerapi.StepHeld:
+		if st.Verdict == migration.Undecided {
+			t.fail(errs.New(errs.Failed, "fill the memory of %s on %s: %w", t.req.Spec.Name, t.host.cfg.Host, why).
+				WithNext("nothing of it has run here; migrate again"))
+			t.swept(ctx)
+		} // else acting on the verdict finds out
+	case workerapi.StepReleased:
+		for ; ctx.Err() == nil; time.Sleep(lookAlive) {
+			if err := t.shell.Engine().Kill(ctx, engine.Tree{Pid: t.pid, Cgroup: t.shell.Cgroup()}); err == nil {
+				t.passed(int(unix.SIGKILL))
 				return
 			}
 		}

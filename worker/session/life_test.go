@@ -93,6 +93,70 @@ func movesWhole(t *testing.T, p *pair) {
 	}
 }
 
+func TestATreeRunsBeforeItsMemoryIsInPlace(t *testing.T) {
+	for _, end := range []struct {
+		what  string
+		fails error
+	}{{"is filled", nil}, {"cannot be filled", errBroken}} {
+		t.Run(end.what, func(t *testing.T) {
+			p := newPair(t)
+			p.opts.Fill = workerapi.FillRunning
+			going := make(chan struct{})
+			p.world.Before("beta:filled", func() { <-going })
+			p.world.Fail("beta:filled", end.fails)
+			p.upTo(migration.Released)
+			if st := p.state(p.target); st.Filling == nil || st.Filling.All == 0 || !st.Alive {
+				t.Errorf("released: %+v", st)
+			}
+			if !slices.Equal(p.world.Running(name), []string{"beta"}) || p.target.Reserved() == 0 {
+				t.Errorf("it runs on %v, %d bytes are promised", p.world.Running(name), p.target.Reserved())
+			}
+			close(going)
+			p.until(p.target, func(st workerapi.SessionState) bool { return st.Filling == nil })
+			if end.fails == nil {
+				p.decide(p.source, migration.Commit)
+				p.confirm(p.source)
+				p.confirm(p.target)
+				p.livesOnlyOn("beta")
+				return
+			}
+			p.until(p.target, func(st workerapi.SessionState) bool { return !st.Alive && st.ExitSignal != 0 })
+			p.reclaimed()
+			p.livesOnlyOn("alpha")
+		})
+	}
+}
+
+func TestAFillingIsTakenUpByTheNextWorker(t *testing.T) {
+	p := newPair(t)
+	p.opts.Fill = workerapi.FillRunning
+	going := make(chan struct{})
+	p.world.Before("beta:filled", func() { <-going })
+	p.upTo(migration.Released)
+	p.restart("beta")
+	if st := p.state(p.target); st.Filling == nil || st.Step != workerapi.StepReleased {
+		t.Errorf("taken up: %+v", st)
+	}
+	close(going)
+	p.until(p.target, func(st workerapi.SessionState) bool { return st.Filling == nil })
+	p.decide(p.source, migration.Commit)
+	p.confirm(p.source)
+	p.confirm(p.target)
+	p.livesOnlyOn("beta")
+}
+
+func TestMemoryCanBeInPlaceBeforeTheTreeRuns(t *testing.T) {
+	p := newPair(t)
+	p.opts.Fill = workerapi.FillHeld
+	p.world.Before("beta:filled", func() {
+		if st := p.state(p.target); st.Step == workerapi.StepHeld {
+			t.Error("it was said to be held before its memory was there")
+		}
+	})
+	p.upTo(migration.Done)
+	p.livesOnlyOn("beta")
+}
+
 func TestNothingOfAFinishedMigrationIsLeftInMemory(t *testing.T) {
 	p := newPair(t)
 	p.upTo(migration.Done)

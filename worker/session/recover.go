@@ -132,13 +132,21 @@ func resumeTarget(ctx context.Context, s *session, shell tree.Shell, p *past) er
 		t.pid = p.held.Pid
 	}
 	t.ran = p.committed // it was on the disk before the tree was let go
+	filling, err := t.lookFilling()
+	fills := !filling.Over && errs.KindOf(err) != errs.NotFound // else it is all there, or was in the images
 	switch {
 	case p.ruling.Verdict == migration.Commit && p.ruled:
 		s.reach(workerapi.StepReleased, "taken up after a restart")
 		go t.probation(s.host.ctx)
+		if fills {
+			go t.watchFilling(s.host.ctx)
+		}
 	case p.held != nil && t.hold != nil:
 		s.reach(workerapi.StepHeld, "taken up after a restart")
 		go t.watchHold(s.host.ctx)
+		if fills {
+			go t.watchFilling(s.host.ctx)
+		}
 	case p.ruling.Verdict == migration.Commit:
 		// It may have run or may not: nobody can say. Made surely dead, the source can be brought back; it is still held, for
 		// nobody has heard of a release.

@@ -50,6 +50,7 @@ type Registry struct {
 	order    []migration.ID             // in which they were opened
 	epochs   map[string]migration.Epoch // the newest seen of each workload
 	reserved map[migration.ID]int64     // bytes of memory
+	rate     float64                    // of the last filling of a tree's memory, bytes a second; 0 if there was none
 }
 
 // New makes a registry without sessions; Recover then takes up those of a journal.

@@ -41,6 +41,7 @@ type target struct {
 	settled chan struct{} // closed when a verdict has been acted on
 
 	// guarded by the session's lock
+	filling  tree.Filling
 	ran      bool // the tree may have run
 	gone     bool // and no process of it is left
 	blackout time.Duration
@@ -133,13 +134,11 @@ func (t *target) work(ctx context.Context) error {
 	in := &incoming{ctx: ctx, shell: t.shell, migration: t.req.Migration, epoch: t.req.Epoch, rss: t.req.Inventory.RSS}
 	stream := transfer.NewReceiver(in)
 	defer func() { go stream.Close() }() // giving back the store takes time that the blackout need not wait for
-	if err := t.shell.Fills(ctx); err == nil {
-		in.fill = newMemory()
-	} else if errs.KindOf(err) == errs.Unavailable { // complete images work everywhere
-		t.log.Info("memory goes through images", "reason", err)
-	} else {
+	var err error
+	if in.fill, err = t.beginFill(ctx, stream); err != nil {
 		return err
 	}
+	defer in.fill.close()
 	if err := t.receive(ctx, stream, in); err != nil {
 		return err
 	}
@@ -208,12 +207,10 @@ func (t *target) restore(ctx context.Context, memory *memory) error {
 	defer closeAll()
 	begun := time.Now()
 	apart := memory != nil && memory.pages > 0 // from the images
-	var filler tree.Filler
 	if apart {
-		if filler, err = t.shell.Filler(memory); err != nil {
+		if err := memory.seal(); err != nil {
 			return err
 		}
-		defer filler.Close()
 	}
 	t.hold, err = t.shell.Engine().Restore(ctx, engine.RestoreRequest{
 		Images: dir, Options: t.shell.Options(), FinalState: t.final, Cgroup: t.shell.Cgroup(), Inherit: inherit,
@@ -223,19 +220,21 @@ func (t *target) restore(ctx context.Context, memory *memory) error {
 		return errs.New(errs.KindOf(err), "restore %s on %s: %w", t.req.Spec.Name, t.host.cfg.Host, err)
 	}
 	t.log.Info("tree rebuilt", "took", time.Since(begun))
-	if apart {
-		filled, err := filler.Fill(ctx, nil)
-		if err != nil {
-			return errs.New(errs.KindOf(err), "fill the memory of %s on %s: %w", t.req.Spec.Name, t.host.cfg.Host, err)
-		}
-		t.log.Info("memory filled in", "bytes", filled.Bytes, "faults", filled.Faults, "took", filled.Took)
-	}
 	t.pid = t.hold.Pid()
+	if apart {
+		if err := t.awaitFill(ctx, memory); err != nil {
+			return err
+		}
+	}
 	if err := t.did(stepHold, held{t.pid}); err != nil {
 		return err
 	}
-	t.host.free(t.req.Migration)
 	t.reach(workerapi.StepHeld, "")
+	if apart {
+		go t.watchFilling(t.host.ctx)
+	} else {
+		t.host.free(t.req.Migration)
+	}
 	return nil
 }
 

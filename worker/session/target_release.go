@@ -134,4 +134,8 @@ func (t *target) look(st *workerapi.SessionState) {
 	st.FrozenFor = t.blackout
 	st.ExitSignal = t.exit
 	st.Alive = st.Step == workerapi.StepReleased && !t.gone
+	st.Filling = nil
+	if f := t.filling; f.All > 0 && !f.Over {
+		st.Filling = &workerapi.Filling{Done: f.Done, All: f.All}
+	}
 }

@@ -6,9 +6,9 @@ package tree
 import (
 	"context"
 	"io"
+	"os"
 
 	"drover/engine"
-	"drover/engine/lazy"
 	"drover/internal/migration"
 	workerapi "drover/worker/api"
 )
@@ -64,10 +64,10 @@ type Throttle interface {
 	End(ctx context.Context) error
 }
 
-// Filler is lazy.Filler.
-type Filler interface {
-	Fill(ctx context.Context, progress func(done, all uint64)) (lazy.Stats, error)
-	Close()
+// Filling is how far a tree's memory has been filled in.
+type Filling struct {
+	Done, All uint64 // bytes; All is 0 until the restore is held
+	Over      bool   // every page is in place
 }
 
 // Memory is the private memory of a tree's processes. It is used by one goroutine.
@@ -101,8 +101,13 @@ type Shell interface {
 	// Fills says whether this host can fill in the memory of a tree that was restored without it (engine.RestoreRequest.Lazy);
 	// errs.Unavailable says why it cannot.
 	Fills(ctx context.Context) error
-	// Filler begins to wait for such a restore from Images. The caller closes it, when memory is not read any more.
-	Filler(memory lazy.Memory) (Filler, error)
+	// Fill begins to wait for such a restore from Images: the memory is that of pages and index (lazy.OpenMemory), which are read
+	// when it begins and stay the caller's. What fills outlives this process, and goes on once the restore has begun until every page
+	// is in place. letGo is to be called when the restore is held or will not be.
+	Fill(ctx context.Context, pages, index *os.File) (letGo func(), err error)
+	// Filling says how far it is, for this process or one before it. An error says that it has ended before all was in place: a tree
+	// that was released is dead or has to be killed.
+	Filling() (Filling, error)
 	// Receive writes one carried file. The path never leaves its volume.
 	Receive(ctx context.Context, f CarriedFile, data io.Reader) error
 	// Accept makes the released tree the workload here, at the new epoch: the fence is lifted and the address announced.

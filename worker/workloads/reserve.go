@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"drover/engine"
-	"drover/engine/lazy"
 	"drover/internal/errs"
 	"drover/internal/migration"
 	"drover/internal/workload"
@@ -289,7 +288,13 @@ func (s *shell) Fills(ctx context.Context) error {
 	return err
 }
 
-// Filler implements tree.Shell.
-func (s *shell) Filler(memory lazy.Memory) (tree.Filler, error) {
-	return lazy.Listen(s.Images(), memory)
+// Fill implements tree.Shell.
+func (s *shell) Fill(ctx context.Context, pages, index *os.File) (letGo func(), err error) {
+	return keeper.StartFiller(ctx, s.h.keeperDir(s.e.name), s.Images(), s.Cgroup(), pages, index, s.h.cfg.Binary)
+}
+
+// Filling implements tree.Shell.
+func (s *shell) Filling() (tree.Filling, error) {
+	f, err := keeper.ReadFilling(s.h.keeperDir(s.e.name))
+	return tree.Filling{Done: f.Done, All: f.All, Over: f.Over}, err
 }

@@ -39,6 +39,7 @@ var deaths = []struct {
 	{"the target's keeper dies", held, func(sc *scene) { sc.kill(sc.target, keeper) }, atSource},
 	{"the source's CRIU dies", held, func(sc *scene) { sc.kill(sc.source, criu) }, atTarget},
 	{"the target's CRIU dies", held, func(sc *scene) { sc.kill(sc.target, criu) }, atSource},
+	{"what fills the target's memory dies", copying, func(sc *scene) { sc.kill(sc.target, filler) }, atSource},
 	{"CRIU dies on both sides", held, func(sc *scene) { sc.kill(sc.source, criu); sc.kill(sc.target, criu) }, atSource},
 	{"the operator's command dies", copying, func(sc *scene) { sc.hangUp() }, atTarget},
 }
@@ -48,7 +49,8 @@ const spare = 12
 
 // Command lines, as pgrep -f looks for them.
 const (
-	keeper = "^drover keeper"
+	keeper = "^drover keeper run"
+	filler = "^drover keeper fill"
 	criu   = "^criu: "
 )
 

@@ -32,6 +32,7 @@ type scene struct {
 	service        *service
 	source, target *cluster.Member
 	epoch          migration.Epoch
+	id             migration.ID // once it has begun
 	logs           map[*cluster.Member]int // how long each worker's log was at the beginning
 	at             instant
 	happens        func(*scene)
@@ -64,6 +65,7 @@ func (g *ground) move(t *testing.T, s *service, at instant, happens func(*scene)
 
 // see looks at each change of the migration for the instant.
 func (sc *scene) see(m api.Migration) {
+	sc.id = m.ID
 	if sc.happened {
 		sc.then(m)
 		return
@@ -127,6 +129,10 @@ func (sc *scene) restart(m *cluster.Member) {
 
 // kill ends processes of a host as kill -9 does: those whose command line matches a pattern as pgrep -f has it.
 func (sc *scene) kill(m *cluster.Member, pattern string) {
+	sc.signal(m, "-9", pattern)
+}
+
+func (sc *scene) signal(m *cluster.Member, signal, pattern string) {
 	pids := strings.Fields(hosttest.Run(sc.t, m.Host, "pgrep", "-f", pattern))
-	hosttest.Run(sc.t, m.Host, append([]string{"kill", "-9"}, pids...)...)
+	hosttest.Run(sc.t, m.Host, append([]string{"kill", signal}, pids...)...)
 }

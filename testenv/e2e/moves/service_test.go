@@ -21,10 +21,11 @@ import (
 // service is a workload with an address of its own: a tree that counts and checks itself, and an echo that remembers how many
 // requests a connection has made. A client talks to the echo from the beginning on.
 type service struct {
-	ground *ground
-	name   string
-	shape  shape
-	call   *call
+	ground  *ground
+	name    string
+	address string // of the echo
+	shape   shape
+	call    *call
 }
 
 // shape is how large a service's tree is.
@@ -59,18 +60,24 @@ func (g *ground) start(t *testing.T, name, on string, n int, s shape) *service {
 	count := fmt.Sprintf("counter -processes %d -threads %d -pages %d -pause %s -say 0 -status %s/status", s.processes, s.threads, s.pages, s.pause, volume)
 	g.drover(t, "run", name, "--host", on, "--address", address+"/24", "--volume", volume+":"+volume, "--",
 		"sh", "-c", count+" & exec echo serve -listen "+address+":7000")
-	sv := &service{ground: g, name: name, shape: s}
-	hosttest.Eventually(t, name+" answers", func() bool {
-		conn, err := g.client.Dial(t.Context(), "tcp", address+":7000")
+	sv := &service{ground: g, name: name, address: address + ":7000", shape: s}
+	sv.dial(t)
+	sv.lives(t, on)
+	return sv
+}
+
+// dial begins the client's conversation, or another one.
+func (s *service) dial(t *testing.T) {
+	t.Helper()
+	hosttest.Eventually(t, s.name+" answers", func() bool {
+		conn, err := s.ground.client.Dial(t.Context(), "tcp", s.address)
 		if err != nil {
 			return false
 		}
-		sv.call = converse(conn)
+		s.call = converse(conn)
 		return true
 	})
-	t.Cleanup(sv.call.hangUp)
-	sv.lives(t, on)
-	return sv
+	t.Cleanup(s.call.hangUp)
 }
 
 // end stops and forgets the service.

@@ -130,6 +130,14 @@ func (m model) Restore(ctx context.Context, req engine.RestoreRequest) (engine.H
 	c.memory = memory
 	c.fenced = true
 	m.place.put(c)
+	m.place.mu.Lock()
+	f := m.place.filler
+	m.place.mu.Unlock()
+	if req.Lazy {
+		if err := f.serve(m.place, c); err != nil {
+			return nil, err
+		}
+	}
 	final := Running
 	if req.FinalState == migration.Stopped {
 		final = Stopped

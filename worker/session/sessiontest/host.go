@@ -36,6 +36,7 @@ type place struct {
 	mu        sync.Mutex
 	tree      *Copy
 	held      *hold
+	filler    *filler
 	migration migration.ID
 	role      migration.Role
 	epoch     migration.Epoch
@@ -180,7 +181,7 @@ func (h *Host) Reserve(_ context.Context, inv workerapi.Inventory, epoch migrati
 	if epoch < p.epoch || p.migration != "" && p.migration != id || p.tree != nil && p.tree.State() != Dead {
 		return nil, errs.New(errs.Conflict, "%s has no place for %s", h.name, p.name)
 	}
-	p.migration, p.role, p.epoch, p.held, p.tree, p.accepted = id, migration.Target, epoch, nil, nil, false
+	p.migration, p.role, p.epoch, p.held, p.tree, p.accepted, p.filler = id, migration.Target, epoch, nil, nil, false, nil
 	return shell{p}, os.MkdirAll(shell{p}.Images(), 0o700)
 }
 

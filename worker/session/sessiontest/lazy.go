@@ -4,11 +4,16 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"drover/engine"
 	"drover/engine/image"
 	"drover/engine/lazy"
+	"drover/internal/errs"
 	"drover/worker/tree"
 )
 
@@ -69,35 +74,81 @@ func (s still) Read(pid, addr uint64, buf []byte) error {
 // Fills is tree.Shell's.
 func (s shell) Fills(context.Context) error { return s.step("fills") }
 
-// Filler is tree.Shell's.
-func (s shell) Filler(m lazy.Memory) (tree.Filler, error) {
-	return filler{s.place, m}, s.step("filler")
+// Fill is tree.Shell's: the restore fills.
+func (s shell) Fill(_ context.Context, pages, index *os.File) (func(), error) {
+	if err := s.step("fill"); err != nil {
+		return nil, err
+	}
+	f := &filler{}
+	for _, to := range []struct{ own, given **os.File }{{&f.pages, &pages}, {&f.index, &index}} { // as another process has its own
+		fd, err := unix.FcntlInt((*to.given).Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return nil, err
+		}
+		*to.own = os.NewFile(uintptr(fd), (*to.given).Name())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.filler = f
+	return func() {}, nil
 }
 
+// filler is what fills in the memory of a tree. It goes on as slowly as the world's step "filled" lets it.
 type filler struct {
-	place  *place
-	memory lazy.Memory
+	pages, index *os.File
+
+	mu    sync.Mutex
+	state tree.Filling
+	err   error
 }
 
-func (filler) Close() {}
+// Filling is tree.Shell's.
+func (s shell) Filling() (tree.Filling, error) {
+	s.mu.Lock()
+	f := s.filler
+	s.mu.Unlock()
+	if f == nil {
+		return tree.Filling{}, errs.New(errs.NotFound, "nobody fills")
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.state, f.err
+}
 
-func (f filler) Fill(ctx context.Context, _ func(done, all uint64)) (lazy.Stats, error) {
-	if err := f.place.step("fill"); err != nil {
-		return lazy.Stats{}, err
+// serve fills a tree that has been restored, of which it has every page.
+func (f *filler) serve(p *place, c *Copy) error {
+	m, err := lazy.OpenMemory(f.pages, f.index)
+	if err != nil {
+		return err
 	}
-	c := f.place.copy()
-	if s := c.State(); s != Frozen {
-		return lazy.Stats{}, fmt.Errorf("the tree that is filled is %s", s)
-	}
+	bytes := uint64(0)
 	for _, pid := range []uint64{1, 7} { // as Run made them
-		for r := range f.memory.Runs(pid, 0, 1<<47) {
-			if err := ctx.Err(); err != nil {
-				return lazy.Stats{}, err
+		for r := range m.Runs(pid, 0, 1<<47) {
+			data := r.Data
+			if data == nil {
+				data = make([]byte, r.Zero*image.PageSize)
 			}
-			c.fill(image.Space{Kind: image.Process, ID: pid}, r.Addr, r.Data)
+			c.fill(image.Space{Kind: image.Process, ID: pid}, r.Addr, slices.Clone(data))
+			bytes += uint64(len(data))
 		}
 	}
-	return lazy.Stats{}, nil
+	f.say(tree.Filling{All: bytes}, nil)
+	go func() {
+		defer m.Close()
+		if err := p.step("filled"); err != nil {
+			c.Kill(9)
+			f.say(tree.Filling{All: bytes}, err)
+			return
+		}
+		f.say(tree.Filling{Done: bytes, All: bytes, Over: true}, nil)
+	}()
+	return nil
+}
+
+func (f *filler) say(state tree.Filling, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.state, f.err = state, err
 }
 
 // fill puts pages where a restore has left them out.

@@ -1,0 +1,224 @@
+package keeper
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"drover/engine/lazy"
+	"drover/internal/errs"
+	"drover/worker/cgroup"
+)
+
+// A filler is a process of its own, `drover keeper fill`, that puts the memory of one tree in place (lazy.Filler). It outlives the
+// worker that started it, and the keeper: once it has vouched for a tree's memory it ends when all of it is there. The keeper,
+// where the engine is, has the tree killed if the filler dies before. How far it is stands in the keeper's directory.
+
+// The descriptors that a filler is given.
+const (
+	fillReadyFD = 3 + iota // a pipe on which it says that it is ready, or why not
+	fillPagesFD            // the pages, see lazy.OpenMemory
+	fillIndexFD            // and their index
+	fillLeashFD            // a pipe: once its other end is closed, nobody will restore what has not been begun
+)
+
+// Filling is how far a filler is.
+type Filling struct {
+	Done uint64 `json:"done"` // bytes in place
+	All  uint64 `json:"all"`  // of so many; 0 until the restore is held
+	Over bool   `json:"over"` // every page is in place
+}
+
+// ReadFilling says how far the filler of a directory is, or was: errs.Failed if it has ended before every page was in place,
+// errs.NotFound if there never was one.
+func ReadFilling(dir Dir) (Filling, error) {
+	lock, err := os.Open(dir.fillLock())
+	if errors.Is(err, os.ErrNotExist) {
+		return Filling{}, errs.New(errs.NotFound, "nobody fills memory in for %s", dir)
+	}
+	if err != nil {
+		return Filling{}, errs.New(errs.Failed, "look for what fills in memory: %w", err)
+	}
+	defer lock.Close()
+	ended := unix.Flock(int(lock.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil // before the file is read: its last word counts
+	var f Filling
+	if err := readJSON(dir.filling(), &f); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return f, err
+	}
+	if ended && !f.Over {
+		return f, errs.New(errs.Failed, "what was to fill in the tree's memory has ended after %d of %d MiB", f.Done>>20, f.All>>20).WithNext("see %s", dir.Log())
+	}
+	return f, nil
+}
+
+// StartFiller starts a filler for a restore from the images directory, into the cgroup, and returns when it listens. pages and index
+// stay the caller's; they are read when the restore begins. binary is drover's own, "" for the running one. letGo, to be called once,
+// ends a filler whose restore has not begun; another goes on.
+func StartFiller(ctx context.Context, dir Dir, images, group string, pages, index *os.File, binary string) (letGo func(), err error) {
+	into, err := keepersGroup()
+	if err != nil {
+		return nil, err
+	}
+	defer into.Close()
+	logFile, err := os.OpenFile(dir.Log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer logFile.Close()
+	ready, readyWrite, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer ready.Close()
+	defer readyWrite.Close()
+	held, leash, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer held.Close()
+	if binary == "" {
+		binary = "/proc/self/exe"
+	}
+	cmd := exec.Command(binary, "keeper", "fill", string(dir), images, group)
+	cmd.Args[0] = "drover"
+	cmd.Env = []string{}
+	cmd.Dir = "/"
+	cmd.Stderr = logFile
+	cmd.ExtraFiles = []*os.File{readyWrite, pages, index, held}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, UseCgroupFD: true, CgroupFD: int(into.Fd())}
+	if err := cmd.Start(); err != nil {
+		leash.Close()
+		return nil, errs.New(errs.Failed, "start what fills in memory: %w", err)
+	}
+	go func() { _ = cmd.Wait() }() // how it ended stands in the directory
+	readyWrite.Close()
+	said, err := awaitReady(ctx, ready)
+	if err == nil {
+		err = said.err()
+	}
+	if err != nil {
+		leash.Close()
+		_ = cmd.Process.Kill()
+		return nil, errs.New(errs.KindOf(err), "start what fills in memory: %w", err).WithNext("see %s", dir.Log())
+	}
+	return func() { leash.Close() }, nil
+}
+
+// fill is the process.
+func fill(dir Dir, images, group string) int {
+	ready, leash := os.NewFile(fillReadyFD, "ready"), os.NewFile(fillLeashFD, "leash")
+	pages, index := os.NewFile(fillPagesFD, "pages"), os.NewFile(fillIndexFD, "index")
+	for fd := fillReadyFD; fd <= fillLeashFD; fd++ {
+		unix.CloseOnExec(fd)
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("fill", images)
+	f, note, err := beginFilling(dir, lazy.Config{
+		Memory: func() (lazy.Memory, error) { return lazy.OpenMemory(pages, index) },
+		Kill:   func() error { return killTree(group, log) },
+	}, images)
+	_ = json.NewEncoder(ready).Encode(orNone(toWire(err))) // who does not hear it lets go of the leash
+	ready.Close()
+	if err != nil {
+		return errs.KindOf(err).ExitCode()
+	}
+	go func() {
+		_, _ = leash.Read(make([]byte, 1))
+		f.Dismiss()
+	}()
+	stats, err := f.Fill(context.Background(), note.progress)
+	f.Close()
+	if err == nil {
+		err = note.over(stats.Bytes)
+	}
+	if err != nil {
+		log.Warn("memory not filled in", "err", err)
+		return errs.KindOf(err).ExitCode()
+	}
+	log.Info("memory filled in", "bytes", stats.Bytes, "zeros", stats.Zeros, "faults", stats.Faults, "took", stats.Took)
+	return 0
+}
+
+func beginFilling(dir Dir, c lazy.Config, images string) (*lazy.Filler, *fillingNote, error) {
+	lock, err := os.OpenFile(dir.fillLock(), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, nil, errs.New(errs.Conflict, "somebody fills in memory there already")
+	}
+	n := &fillingNote{path: dir.filling(), lock: lock}
+	if err := writeJSON(n.path, Filling{}); err != nil {
+		return nil, nil, err
+	}
+	f, err := lazy.Listen(images, c)
+	return f, n, err
+}
+
+// noteEvery is how often it is noted how far the filling is.
+const noteEvery = 20 * time.Millisecond
+
+// fillingNote is what stands in the keeper's directory.
+type fillingNote struct {
+	path string
+	lock *os.File // until this process ends
+
+	mu   sync.Mutex
+	last time.Time
+}
+
+func (n *fillingNote) progress(done, all uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if now := time.Now(); now.Sub(n.last) > noteEvery {
+		n.last = now
+		_ = writeJSON(n.path, Filling{Done: done, All: all}) // the end counts
+	}
+}
+
+func (n *fillingNote) over(all uint64) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return writeJSON(n.path, Filling{Done: all, All: all, Over: true})
+}
+
+// awaitReady waits for a new process's word, which may be why it cannot get ready; nil is that it is.
+func awaitReady(ctx context.Context, ready *os.File) (*wireError, error) {
+	_ = ready.SetReadDeadline(time.Now().Add(readyTime))
+	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	var said wireError
+	if err := json.NewDecoder(io.LimitReader(ready, maxPacket)).Decode(&said); err != nil {
+		return nil, errors.Join(err, ctx.Err())
+	}
+	if said.Msg == "" {
+		return nil, nil //nolint:nilnil // it is ready
+	}
+	return &said, nil
+}
+
+func orNone(w *wireError) wireError {
+	if w == nil {
+		return wireError{}
+	}
+	return *w
+}
+
+// killTime bounds one attempt to kill a tree whose memory cannot be filled in.
+const killTime = 10 * time.Second
+
+func killTree(group string, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(context.Background(), killTime)
+	defer cancel()
+	err := cgroup.Group(group).Kill(ctx)
+	log.Error("the tree is killed: its memory cannot be filled in", "cgroup", group, "err", err)
+	return err
+}
