@@ -68,6 +68,7 @@ func (l *linkRate) acked(n int, more bool, at time.Time) (changed bool) {
 // sample takes in a rate that the link has carried; full says that it could not have carried more.
 func (l *linkRate) sample(rate float64, full bool) {
 	const up, most = 1.05, 1.25
+	const beyond = 3 // times what was carried: a stream that only the processors hold up would take any link for endless
 	switch {
 	case full && l.full == 0:
 		l.rate, l.full = rate, rate
@@ -77,6 +78,6 @@ func (l *linkRate) sample(rate float64, full bool) {
 	case l.rate == 0:
 		l.rate = max(rate, supposed)
 	default:
-		l.rate = min(max(rate, l.rate*up), l.rate*most)
+		l.rate = min(max(rate, l.rate*up), l.rate*most, max(beyond*rate, l.full))
 	}
 }
