@@ -134,22 +134,13 @@ func NewSender(ctx context.Context, rw io.ReadWriteCloser, config SenderConfig) 
 // start lets the pipeline and the connection work.
 func (s *Sender) start(line *pipeline, rw io.ReadWriteCloser) {
 	for range hashers {
-		s.all.Go(func() {
-			own := ownThread()
-			line.hashing.work(s.ctx, func(b *block) {
-				own.yield(!s.codec.final.Load())
-				b.hash(s.digest)
-			})
-		})
+		s.all.Go(func() { line.hashing.work(s.ctx, func(b *block) { b.hash(s.digest) }) })
 	}
 	s.all.Go(func() { s.fail(line.hashing.each(s.ctx, line.planned)) })
 	for range packers {
 		s.all.Go(func() {
-			own, p := ownThread(), new(packer)
-			line.packing.work(s.ctx, func(f *outFrame) {
-				own.yield(!s.codec.final.Load())
-				f.pack(p, s.codec)
-			})
+			p := new(packer)
+			line.packing.work(s.ctx, func(f *outFrame) { f.pack(p, s.codec) })
 		})
 	}
 	s.all.Go(func() {
