@@ -8,12 +8,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
 	"time"
 
 	"drover/coordinator/api"
+	"drover/internal/errs"
 	"drover/testenv/host"
 )
 
@@ -108,8 +110,21 @@ func (c *Cluster) found(ctx context.Context) error {
 	return c.await(ctx, "a leader", func() (bool, error) { _, err := c.Leader(ctx); return err == nil, err })
 }
 
-// join makes a host a member by a token and starts its daemon.
+// join makes a host a member and starts its daemon. Where no coordinator leads it asks again, as it is told to: on a machine that
+// is too slow for its elections that may be so at any time.
 func (c *Cluster) join(ctx context.Context, m *Member, role, port string) error {
+	err := c.await(ctx, m.Name+" to join", func() (bool, error) {
+		err := c.joinOnce(ctx, m, role, port)
+		return !isUnavailable(err), err
+	})
+	if err != nil {
+		return err
+	}
+	return m.Restart(ctx)
+}
+
+// joinOnce makes a host a member by a token.
+func (c *Cluster) joinOnce(ctx context.Context, m *Member, role, port string) error {
 	var t api.Token
 	if err := c.JSON(ctx, &t, "token", "new", "--role", role); err != nil {
 		return fmt.Errorf("token for %s: %w", m.Name, err)
@@ -117,7 +132,13 @@ func (c *Cluster) join(ctx context.Context, m *Member, role, port string) error 
 	if _, err := m.Run(ctx, program, "join", "--token", t.Token, "--role", role, "--name", m.Name, "--advertise", m.at(port)); err != nil {
 		return fmt.Errorf("join %s: %w", m.Name, err)
 	}
-	return m.Restart(ctx)
+	return nil
+}
+
+// isUnavailable says whether a verb of drover's has ended because nobody could be asked.
+func isUnavailable(err error) bool {
+	var exit *exec.ExitError
+	return errors.As(err, &exit) && exit.ExitCode() == errs.Unavailable.ExitCode()
 }
 
 // Drover runs one of the operator's verbs on the first coordinator's host and returns what it printed.
@@ -207,7 +228,8 @@ func (c *Cluster) addresses() string {
 	return strings.Join(a, ",")
 }
 
-// await returns when f says true; what it was waiting for and f's last error are in the error if it never does.
+// await returns f's error when f says true: that there is nothing to wait for. What it was waiting for and f's last error are in
+// the error if it never does.
 func (c *Cluster) await(ctx context.Context, what string, f func() (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
@@ -216,7 +238,7 @@ func (c *Cluster) await(ctx context.Context, what string, f func() (bool, error)
 	for {
 		ok, err := f()
 		if ok {
-			return nil
+			return err
 		}
 		select {
 		case <-tick.C:
