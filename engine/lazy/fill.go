@@ -126,7 +126,7 @@ func (p *pass) prepare(ctx context.Context) error {
 		}
 		p.all += all.bytes()
 		for _, r := range apart {
-			if err := p.stretch(ctx, s, r.Start, r.End); err != nil {
+			if err := p.within(ctx, s, r.Start, r.End); err != nil {
 				return err
 			}
 		}
@@ -134,20 +134,34 @@ func (p *pass) prepare(ctx context.Context) error {
 	return nil
 }
 
-// run puts in place what is wanted until nothing is.
+// run puts in place what is wanted of those processes that there are, and gives back what they have.
 func (p *pass) run(ctx context.Context) error {
+	all, done := p.f.list(), make(chan struct{})
 	g, ctx := errgroup.WithContext(ctx)
-	for i := range fillers {
+	g.Go(func() error {
+		defer close(done)
+		return p.each(ctx, all, false)
+	})
+	for range fillers - 1 {
 		g.Go(func() error {
-			for _, s := range p.f.list() {
-				if err := p.space(ctx, s, i > 0); err != nil {
-					return err
-				}
+			if err := p.each(ctx, all, true); err != nil {
+				return err
 			}
+			p.giveBack(done)
 			return nil
 		})
 	}
 	return g.Wait()
+}
+
+// each puts in place what is wanted of processes, one after the other.
+func (p *pass) each(ctx context.Context, all []*space, helper bool) error {
+	for _, s := range all {
+		if err := p.space(ctx, s, helper); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // space puts in place what one process wants. A helper leaves off when the tree has been released.
@@ -168,8 +182,29 @@ func (p *pass) space(ctx context.Context, s *space, helper bool) error {
 	}
 }
 
-// stretch puts in place what is wanted in [start, end).
-func (p *pass) stretch(ctx context.Context, s *space, start, end uint64) error {
+// giveBackEvery is how often a helper looks for what can be given back.
+const giveBackEvery = time.Millisecond
+
+// giveBack gives back what is in place until done is closed. It is what a helper does once the tree has been released: before, memory
+// is cheaper than time.
+func (p *pass) giveBack(done <-chan struct{}) {
+	spares, ok := p.f.memory.(Sparing)
+	if !ok {
+		return
+	}
+	for t := time.NewTicker(giveBackEvery); ; {
+		select {
+		case <-t.C:
+			spares.GiveBack()
+		case <-done:
+			t.Stop()
+			return
+		}
+	}
+}
+
+// within puts in place what is wanted in [start, end).
+func (p *pass) within(ctx context.Context, s *space, start, end uint64) error {
 	for {
 		if more, err := p.chunk(ctx, s, start, end); err != nil || !more {
 			return err

@@ -11,6 +11,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -29,6 +30,15 @@ const Zeros = math.MaxUint64
 
 func (e Extent) end() uint64 { return e.Addr + e.Pages*pageSize }
 
+// clip is what of an extent, which reaches into [from, to), lies there.
+func (e Extent) clip(from, to uint64) Extent {
+	from, to = max(from, e.Addr), min(to, e.end())
+	if e.Offset != Zeros {
+		e.Offset += from - e.Addr
+	}
+	return Extent{from, (to - from) / pageSize, e.Offset}
+}
+
 // Index says where in a file of pages the memory of each process stands, by its pid in the tree's own pid namespace. Addresses rise.
 type Index map[uint64][]Extent
 
@@ -43,6 +53,19 @@ func (x Index) Add(pid uint64, e Extent) {
 		}
 	}
 	x[pid] = append(all, e)
+}
+
+// within yields what of [from, to) of a process it knows, rising.
+func (x Index) within(pid, from, to uint64) iter.Seq[Extent] {
+	all := x[pid]
+	first, _ := slices.BinarySearchFunc(all, from, func(e Extent, addr uint64) int { return cmp.Compare(e.end(), addr+1) })
+	return func(yield func(Extent) bool) {
+		for _, e := range all[first:] {
+			if e.Addr >= to || !yield(e.clip(from, to)) {
+				return
+			}
+		}
+	}
 }
 
 // The form of an index between two processes of one drover on one host: words of 64 bits in the host's order, first the magic
@@ -61,7 +84,7 @@ func WriteIndex(f io.Writer, x Index) error {
 		for _, n := range words {
 			b = binary.NativeEndian.AppendUint64(b, n)
 		}
-		w.Write(b) //nolint:errcheck // Flush says it
+		_, _ = w.Write(b) // Flush says it
 	}
 	put(indexMagic)
 	for pid, all := range x {
@@ -76,13 +99,18 @@ func WriteIndex(f io.Writer, x Index) error {
 // FileMemory is Memory in a file of pages, which is mapped.
 type FileMemory struct {
 	index Index
+	file  *os.File
 	pages []byte
+	uses  uses
+
+	mu    sync.Mutex // guards spare
+	spare []stretch  // what nobody wants and has not been given back
 }
 
-var _ Memory = (*FileMemory)(nil)
+var _ Sparing = (*FileMemory)(nil)
 
-// OpenMemory maps a file of pages with its index, which is read from its beginning. Both may be closed then; what the file holds
-// must not change until Close.
+// OpenMemory maps a file of pages with its index, which is read from its beginning and may be closed then. What the file of pages
+// holds must not change until Close, but by GiveBack, which makes holes in it if it is open for writing.
 func OpenMemory(pages, index *os.File) (*FileMemory, error) {
 	info, err := pages.Stat()
 	if err != nil {
@@ -92,7 +120,14 @@ func OpenMemory(pages, index *os.File) (*FileMemory, error) {
 	if err != nil {
 		return nil, errs.New(errs.Invalid, "read the memory's index: %w", err)
 	}
-	m := &FileMemory{index: x}
+	m := &FileMemory{index: x, file: pages, uses: make(uses, info.Size()/pageSize)}
+	for _, all := range x {
+		for _, e := range all {
+			if e.Offset != Zeros {
+				m.uses.add(e)
+			}
+		}
+	}
 	if info.Size() > 0 {
 		if m.pages, err = unix.Mmap(int(pages.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED); err != nil {
 			return nil, fmt.Errorf("map the memory's file: %w", err)
@@ -143,13 +178,8 @@ func readIndex(r io.Reader, size uint64) (Index, error) {
 
 // Runs implements Memory.
 func (m *FileMemory) Runs(pid, from, to uint64) iter.Seq[Run] {
-	all := m.index[pid]
-	first, _ := slices.BinarySearchFunc(all, from, func(e Extent, addr uint64) int { return cmp.Compare(e.end(), addr+1) })
 	return func(yield func(Run) bool) {
-		for _, e := range all[first:] {
-			if e.Addr >= to {
-				return
-			}
+		for e := range m.index.within(pid, from, to) {
 			r := Run{Addr: e.Addr, Zero: e.Pages}
 			if e.Offset != Zeros {
 				r = Run{Addr: e.Addr, Data: m.pages[e.Offset : e.Offset+e.Pages*pageSize]}

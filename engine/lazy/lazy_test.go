@@ -52,7 +52,7 @@ func (p *pages) Runs(_, from, to uint64) iter.Seq[Run] {
 
 // bed is a restore of n pages that has come to its hold.
 type bed struct {
-	*testing.T
+	testing.TB
 	killed atomic.Int32
 	dir    *os.File
 	memory *pages
@@ -64,20 +64,32 @@ type bed struct {
 
 func newBed(t *testing.T, n int) *bed {
 	t.Helper()
+	return bedWith(t, n, func(b *bed) Memory {
+		b.fillMemory()
+		return b.memory
+	})
+}
+
+func (b *bed) fillMemory() {
+	for i := range len(b.mem) / image.PageSize {
+		b.memory.all = append(b.memory.all, content(i))
+	}
+}
+
+// bedWith is a bed of n pages that are filled in from the memory that is made for it.
+func bedWith(t testing.TB, n int, memory func(*bed) Memory) *bed {
+	t.Helper()
 	if err := Available(); err != nil {
 		t.Fatal(err)
 	}
 	dir, err := os.Open(t.TempDir())
 	must(t, err)
 	t.Cleanup(func() { dir.Close() })
-	b := &bed{T: t, dir: dir}
+	b := &bed{TB: t, dir: dir}
 	b.mem, err = unix.Mmap(-1, 0, n*image.PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	must(t, err)
 	t.Cleanup(func() { unix.Munmap(b.mem) }) // after the filler is closed: an event would wait for it
 	b.memory = &pages{from: b.addr(0)}
-	for i := range n {
-		b.memory.all = append(b.memory.all, content(i))
-	}
 	w, err := image.NewPagemapWriter(dir.Name(), image.Space{Kind: image.Process, ID: pid}, 1)
 	must(t, err)
 	must(t, w.Hole(b.addr(0), image.PELazy, uint64(n)))
@@ -85,7 +97,7 @@ func newBed(t *testing.T, n int) *bed {
 	mm := binary.LittleEndian.AppendUint32(nil, 0x54564319) // criu/include/magic.h
 	mm = binary.LittleEndian.AppendUint32(mm, 0x57492820)
 	must(t, os.WriteFile(filepath.Join(dir.Name(), "mm-1.img"), binary.LittleEndian.AppendUint32(mm, 0), 0o600)) // without mappings
-	b.filler, err = Listen(dir.Name(), Config{Memory: Known(b.memory), Kill: b.kill})
+	b.filler, err = Listen(dir.Name(), Config{Memory: Known(memory(b)), Kill: b.kill})
 	must(t, err)
 	t.Cleanup(b.filler.Close)
 	b.relay, err = NewRelay(dir, b.kill)
@@ -101,7 +113,7 @@ func newBed(t *testing.T, n int) *bed {
 // kill counts instead of ending this process.
 func (b *bed) kill() error { b.killed.Add(1); return nil }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -127,9 +139,9 @@ func (b *bed) register(from, to int) int {
 		b.Fatal(e)
 	}
 	api := [3]uint64{apiVersion, criuFeatures}
-	must(b.T, ioctl(int(fd), uffdioAPI, unsafe.Pointer(&api)))
+	must(b, ioctl(int(fd), uffdioAPI, unsafe.Pointer(&api)))
 	reg := [4]uint64{b.addr(from), uint64(to-from) * image.PageSize, registerMissing, 0}
-	must(b.T, ioctl(int(fd), uffdioRegister, unsafe.Pointer(&reg)))
+	must(b, ioctl(int(fd), uffdioRegister, unsafe.Pointer(&reg)))
 	return int(fd)
 }
 
@@ -138,18 +150,18 @@ func (b *bed) send(id int32, fd int) {
 	b.Helper()
 	b.say(id)
 	_, _, err := b.criu.WriteMsgUnix([]byte{0}, unix.UnixRights(fd), nil)
-	must(b.T, err)
+	must(b, err)
 	unix.Close(fd)
 }
 
 func (b *bed) say(n int32) {
 	b.Helper()
 	_, err := b.criu.Write(binary.NativeEndian.AppendUint32(nil, uint32(n)))
-	must(b.T, err)
+	must(b, err)
 }
 
 // ready registers all pages and hands them over.
-func (b *bed) ready() { b.send(pid, b.register(0, len(b.memory.all))) }
+func (b *bed) ready() { b.send(pid, b.register(0, len(b.mem)/image.PageSize)) }
 
 func (b *bed) fill() (Stats, error) {
 	ctx, cancel := context.WithTimeout(b.Context(), 20*time.Second)
@@ -273,7 +285,7 @@ func TestWhatWouldLoseAPageFails(t *testing.T) {
 		}},
 		{"something else than a userfaultfd", "not one", func(b *bed) {
 			fd, err := unix.Open("/dev/zero", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-			must(b.T, err)
+			must(b, err)
 			b.send(pid, fd)
 		}},
 		{"no pid", "in place of a pid", func(b *bed) { b.say(maxPid + 1) }},
@@ -423,8 +435,10 @@ func (p paced) Runs(pid, from, to uint64) iter.Seq[Run] {
 // TestWhatATreeDoesMeanwhileIsFollowed drops, unmaps and moves memory while it is being filled.
 func TestWhatATreeDoesMeanwhileIsFollowed(t *testing.T) {
 	const chunk = chunkBytes / image.PageSize
-	b := newBed(t, 100*chunk)
-	b.filler.config.Memory = Known(paced{b.memory})
+	b := bedWith(t, 100*chunk, func(b *bed) Memory {
+		b.fillMemory()
+		return paced{b.memory}
+	})
 	b.ready()
 	done := make(chan error, 1)
 	go func() { _, err := b.fill(); done <- err }()

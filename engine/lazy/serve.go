@@ -89,6 +89,9 @@ func (f *Filler) answer(s *space, fd int, addr uint64) error {
 	switch {
 	case err == nil:
 		s.wants.cut(addr, addr+pageSize)
+		if spares, ok := f.memory.(Sparing); ok && ours {
+			spares.Done(s.pid, w.from, w.from+pageSize)
+		}
 		return nil
 	case errors.Is(err, unix.EEXIST) && !ours: // put meanwhile: who waits needs only be told
 		return wake(fd, addr)
@@ -102,7 +105,7 @@ func (f *Filler) answer(s *space, fd int, addr uint64) error {
 
 // adopt takes a child that a process has just forked.
 func (f *Filler) adopt(parent *space, uffd *os.File) error {
-	child := parent.fork(uffd)
+	child := parent.fork(uffd, f.memory)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.filled || f.err != nil { // all that its parent has it has; or it is killed with it

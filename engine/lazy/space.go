@@ -104,6 +104,9 @@ func (s *space) tryPut(m Memory, addr, end uint64) (done, zeros uint64, err erro
 			return err
 		})
 	})
+	if spares, ok := m.(Sparing); ok {
+		spares.Done(s.pid, one.from, one.from+at-one.addr)
+	}
 	switch {
 	case err == nil:
 	case errors.Is(err, unix.ESRCH): // it has ended, or runs another program: nothing of this memory is wanted any more
@@ -145,10 +148,15 @@ func (s *space) insist(fd int, r Run, addr uint64) (done uint64, err error) {
 }
 
 // fork is the memory of a child that the process has just made: it has what is in place here, and lacks what is wanted here.
-func (s *space) fork(uffd *os.File) *space {
+func (s *space) fork(uffd *os.File, m Memory) *space {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	child := newSpace(s.pid, slices.Clone(s.wants))
+	if spares, ok := m.(Sparing); ok {
+		for _, w := range child.wants {
+			spares.Again(s.pid, w.from, w.from+w.end-w.addr)
+		}
+	}
 	child.forked, child.uffd = true, uffd
 	return child
 }

@@ -169,7 +169,10 @@ func TestATreeRunsWhileItsMemoryIsFilledIn(t *testing.T) {
 	onHost(t, func() {
 		t.Run("whatever it does to its memory", func(t *testing.T) {
 			b := startBrood(t)
-			f, err := lazy.Listen(b.images.Name(), lazy.Config{Memory: lazy.Known(b.takeAway()), Kill: b.kill})
+			b.lay(b.takeAway())
+			memory := openMemory(t, b.images.Name())
+			defer memory.Close()
+			f, err := lazy.Listen(b.images.Name(), lazy.Config{Memory: lazy.Known(memory), Kill: b.kill})
 			must(t, err)
 			defer f.Close()
 			type end struct {
@@ -214,8 +217,8 @@ func TestATreeRunsWhileItsMemoryIsFilledIn(t *testing.T) {
 // fillEnv makes this binary a process that fills, until it is killed: the images' directory, which has pages and index too.
 const fillEnv = "DROVER_ENGINETEST_FILL"
 
-// fillApart starts such a process and returns when it listens.
-func (b *broodTree) fillApart(memory copied) (kill func()) {
+// lay puts the memory into a file of pages with its index, in the images' directory.
+func (b *broodTree) lay(memory copied) {
 	b.Helper()
 	pages, err := os.Create(filepath.Join(b.images.Name(), "memory"))
 	must(b.T, err)
@@ -237,6 +240,26 @@ func (b *broodTree) fillApart(memory copied) (kill func()) {
 	must(b.T, err)
 	must(b.T, lazy.WriteIndex(f, index))
 	must(b.T, f.Close())
+}
+
+// openMemory opens what lay has laid down, from which pages go as they are filled in.
+func openMemory(t *testing.T, dir string) *lazy.FileMemory {
+	t.Helper()
+	pages, err := os.OpenFile(filepath.Join(dir, "memory"), os.O_RDWR, 0)
+	must(t, err)
+	t.Cleanup(func() { pages.Close() })
+	index, err := os.Open(filepath.Join(dir, "index"))
+	must(t, err)
+	defer index.Close()
+	memory, err := lazy.OpenMemory(pages, index)
+	must(t, err)
+	return memory
+}
+
+// fillApart starts such a process and returns when it listens.
+func (b *broodTree) fillApart(memory copied) (kill func()) {
+	b.Helper()
+	b.lay(memory)
 	cmd := exec.Command("/proc/self/exe", "-test.run", "^TestATreeRunsWhileItsMemoryIsFilledIn$")
 	cmd.Env = append(os.Environ(), fillEnv+"="+b.images.Name())
 	out, err := cmd.StdoutPipe()
@@ -254,13 +277,7 @@ func (b *broodTree) fillApart(memory copied) (kill func()) {
 
 func fillApart(t *testing.T) {
 	dir := os.Getenv(fillEnv)
-	pages, err := os.Open(filepath.Join(dir, "memory"))
-	must(t, err)
-	index, err := os.Open(filepath.Join(dir, "index"))
-	must(t, err)
-	memory, err := lazy.OpenMemory(pages, index)
-	must(t, err)
-	f, err := lazy.Listen(dir, lazy.Config{Memory: lazy.Known(memory), Kill: func() error { return nil }})
+	f, err := lazy.Listen(dir, lazy.Config{Memory: lazy.Known(openMemory(t, dir)), Kill: func() error { return nil }})
 	must(t, err)
 	fmt.Print("listens")
 	_, err = f.Fill(context.Background(), slowly)
