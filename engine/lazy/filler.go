@@ -106,7 +106,7 @@ func (f *Filler) fail(err error) {
 	f.changed()
 	f.mu.Unlock()
 	for vouched && f.config.Kill() != nil {
-		time.Sleep(killAgain) // whoever asks for a page waits: nothing else may be done
+		<-time.After(killAgain) // whoever asks for a page waits: nothing else may be done
 	}
 	for _, s := range spaces {
 		s.close()

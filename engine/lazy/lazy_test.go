@@ -427,7 +427,7 @@ type paced struct{ *pages }
 
 func (p paced) Runs(pid, from, to uint64) iter.Seq[Run] {
 	if to-from == chunkBytes {
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 	}
 	return p.pages.Runs(pid, from, to)
 }

@@ -149,7 +149,7 @@ func (r *Relay) desert() {
 	released, criu := r.released, r.criu
 	r.mu.Unlock()
 	for released && r.kill() != nil {
-		time.Sleep(killAgain) // nothing else may be done
+		<-time.After(killAgain) // nothing else may be done
 	}
 	r.mu.Lock()
 	r.letGo()

@@ -32,7 +32,7 @@ type scene struct {
 	service        *service
 	source, target *cluster.Member
 	epoch          migration.Epoch
-	id             migration.ID // once it has begun
+	id             migration.ID            // once it has begun
 	logs           map[*cluster.Member]int // how long each worker's log was at the beginning
 	at             instant
 	happens        func(*scene)
