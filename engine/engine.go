@@ -127,8 +127,9 @@ type DumpRequest struct {
 	// with ErrNotLazy (errs.Refused) before the tree is touched, and may be tried without Lazy.
 	Lazy bool
 
-	// AtFreeze is called when the tree is frozen and its network locked, before anything is read; nil is allowed. An error
-	// from it aborts the dump. It is the place for a last look at the tree.
+	// AtFreeze is called when the tree is frozen and its network locked, while the engine writes the images; nil is allowed. Dump
+	// returns after it has, and ends its ctx if the dump fails. An error from it aborts the dump. It is the place for a last look at the
+	// tree, in which executable memory and registers may be the engine's for a moment.
 	AtFreeze func(ctx context.Context) error
 
 	Timeout time.Duration // how long the dump may take to its hold; 0 means 60 s

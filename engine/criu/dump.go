@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/checkpoint-restore/go-criu/v8/rpc"
@@ -96,15 +97,25 @@ type dump struct {
 // toHold brings the dump to its hold, or leaves the tree running.
 func (d *dump) toHold(ctx context.Context, opts *rpc.CriuOpts, atFreeze func(context.Context) error) error {
 	var refused error
+	looked := func() error { return nil } // waits for atFreeze
+	looking, stop := context.WithCancel(ctx)
+	defer func() {
+		stop()
+		_ = looked()
+	}()
 	resp, err := d.s.talk(ctx, &rpc.CriuReq{Type: rpc.CriuReqType_DUMP.Enum(), Opts: opts}, func(n *rpc.CriuNotify) (ok, hold bool) {
 		switch n.GetScript() {
 		case "query-ext-files": // sent in every dump, when all is frozen and the network locked and nothing has been read yet
 			d.frozen = time.Now()
 			if atFreeze != nil {
-				refused = atFreeze(ctx)
+				ended := make(chan error, 1)
+				go func() { ended <- atFreeze(looking) }()
+				looked = sync.OnceValue(func() error { return <-ended })
 			}
-			return refused == nil, false
 		case "post-dump":
+			if refused = looked(); refused != nil {
+				return false, false
+			}
 			return false, true
 		}
 		return true, false

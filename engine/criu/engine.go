@@ -84,12 +84,16 @@ const preDumpLog = "pre-dump.log"
 // goOn answers every notification with "true".
 func goOn(*rpc.CriuNotify) (ok, hold bool) { return true, false }
 
+// logInfo is pr_info (criu/include/log.h), which names what errors are about. One level more writes some twenty lines for each MiB of
+// memory, in the freeze.
+const logInfo = 3
+
 // options are those that every request has.
 func options(o engine.Options, images *os.File, logFile string) *rpc.CriuOpts {
 	_ = os.Remove(inDir(images, logFile)) // a failure must not be explained by an earlier attempt's log
 	opts := &rpc.CriuOpts{
 		ImagesDirFd:       ptr(int32(images.Fd())), // CRIU opens it through /proc/<our pid>/fd
-		LogLevel:          ptr(int32(4)),
+		LogLevel:          ptr(int32(logInfo)),
 		LogFile:           ptr(logFile),
 		NotifyScripts:     ptr(true),
 		TcpEstablished:    ptr(o.TCPEstablished),

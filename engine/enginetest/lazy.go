@@ -116,7 +116,7 @@ func (b *bench) lazyDead() *carried {
 // lazyRestore rebuilds the tree up to the hold, with a filler that has not filled yet.
 func (b *bench) lazyRestore(final migration.FinalState, memory lazy.Memory) (engine.Hold, *lazy.Filler) {
 	b.Helper()
-	f, err := lazy.Listen(b.images.Name(), lazy.Config{Memory: lazy.Known(memory), Kill: func() error { return b.e.Kill(context.Background(), b.s.Tree()) }})
+	f, err := lazy.Listen(b.images.Name(), lazy.Config{Memory: lazy.Known(memory), Eager: true, Kill: func() error { return b.e.Kill(context.Background(), b.s.Tree()) }})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -4,18 +4,24 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"runtime"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"drover/engine/image"
 	"drover/internal/errs"
 )
 
-// fillers are the goroutines that put pages in place while the tree is held. When it runs one goes on, and leaves it the rest of
-// the processors. More do not help: they share a process's page tables and the memory's bandwidth.
-const fillers = 2
+const (
+	// fillers are the goroutines that put pages in place while the tree is held. More do not help: they share a process's page tables
+	// and the memory's bandwidth. When it runs there is one.
+	fillers = 2
+	// politeness is the nice value (sched(7)) of the one.
+	politeness = 10
+)
 
 // Stats are what a Fill has done.
 type Stats struct {
@@ -28,7 +34,7 @@ type Stats struct {
 // Fill waits for the restore, vouches for its memory, and returns when every page that the images leave out is in place and no
 // userfaultfd is left. The restore may be committed, and the tree run, once the engine has the Filler's word, long before Fill
 // returns. It is called once. If it fails before that word the restore must be aborted; afterwards the tree is killed, and is dead when
-// Fill returns. progress, if not nil, is told the bytes done so far and in all, from several goroutines.
+// Fill returns. progress, if not nil, is told the bytes done so far and in all, from several goroutines, first when the engine has the word.
 func (f *Filler) Fill(ctx context.Context, progress func(done, all uint64)) (Stats, error) {
 	p := &pass{f: f, progress: progress}
 	err := f.arrived(ctx)
@@ -38,6 +44,10 @@ func (f *Filler) Fill(ctx context.Context, progress func(done, all uint64)) (Sta
 	}
 	if err == nil {
 		err = f.vouch()
+	}
+	if err == nil {
+		p.vouched()
+		err = f.awaitRelease(ctx)
 	}
 	for err == nil {
 		if err = p.run(ctx); err == nil && f.idle() {
@@ -105,6 +115,7 @@ type pass struct {
 	all      uint64
 	done     atomic.Uint64
 	zeros    atomic.Uint64
+	tells    bool
 	progress func(done, all uint64)
 }
 
@@ -134,18 +145,23 @@ func (p *pass) prepare(ctx context.Context) error {
 	return nil
 }
 
-// run puts in place what is wanted of those processes that there are, and gives back what they have.
+// run puts in place what is wanted of those processes that there are, and gives back what they have once the tree runs: before, memory is
+// cheaper than time.
 func (p *pass) run(ctx context.Context) error {
 	all, done := p.f.list(), make(chan struct{})
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(done)
-		return p.each(ctx, all, false)
+		if !p.f.config.Eager {
+			runtime.LockOSThread() // for good: the thread ends with this goroutine, since it stays as it is made here
+			_ = unix.Setpriority(unix.PRIO_PROCESS, 0, politeness)
+		}
+		return p.each(ctx, all)
 	})
 	for range fillers - 1 {
 		g.Go(func() error {
-			if err := p.each(ctx, all, true); err != nil {
-				return err
+			if p.f.config.Eager {
+				return p.each(ctx, all)
 			}
 			p.giveBack(done)
 			return nil
@@ -155,29 +171,28 @@ func (p *pass) run(ctx context.Context) error {
 }
 
 // each puts in place what is wanted of processes, one after the other.
-func (p *pass) each(ctx context.Context, all []*space, helper bool) error {
+func (p *pass) each(ctx context.Context, all []*space) error {
 	for _, s := range all {
-		if err := p.space(ctx, s, helper); err != nil {
+		if err := p.within(ctx, s, 0, math.MaxUint64); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// space puts in place what one process wants. A helper leaves off when the tree has been released.
-func (p *pass) space(ctx context.Context, s *space, helper bool) error {
+// awaitRelease waits until the tree has been released, if it is to be, or there is nobody who would.
+func (f *Filler) awaitRelease(ctx context.Context) error {
 	for {
-		if helper {
-			p.f.mu.Lock()
-			off := p.f.released
-			p.f.mu.Unlock()
-			if off {
-				return nil
-			}
-		}
-		more, err := p.chunk(ctx, s, 0, math.MaxUint64)
-		if err != nil || !more {
+		f.mu.Lock()
+		come, err, over := f.come, f.err, f.config.Eager || f.released || f.engine == nil
+		f.mu.Unlock()
+		if err != nil || over {
 			return err
+		}
+		select {
+		case <-come:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
@@ -185,8 +200,7 @@ func (p *pass) space(ctx context.Context, s *space, helper bool) error {
 // giveBackEvery is how often a helper looks for what can be given back.
 const giveBackEvery = time.Millisecond
 
-// giveBack gives back what is in place until done is closed. It is what a helper does once the tree has been released: before, memory
-// is cheaper than time.
+// giveBack gives back what is in place until done is closed.
 func (p *pass) giveBack(done <-chan struct{}) {
 	spares, ok := p.f.memory.(Sparing)
 	if !ok {
@@ -231,8 +245,18 @@ func (p *pass) chunk(ctx context.Context, s *space, start, end uint64) (more boo
 		return false, nil
 	}
 	p.zeros.Add(zeros)
-	if done := p.done.Add(n); p.progress != nil {
+	p.tell(p.done.Add(n))
+	return true, nil
+}
+
+// vouched begins to tell.
+func (p *pass) vouched() {
+	p.tells = true
+	p.tell(p.done.Load())
+}
+
+func (p *pass) tell(done uint64) {
+	if p.tells && p.progress != nil {
 		p.progress(min(done, p.all), p.all) // children come in addition
 	}
-	return true, nil
 }

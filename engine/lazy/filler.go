@@ -21,6 +21,9 @@ type Config struct {
 	// Kill ends every process of the tree and returns nil when none is left. It is called if memory that the Filler has vouched
 	// for cannot be put in place, again and again until it succeeds.
 	Kill func() error
+	// Eager fills from the hold on, with all that the machine gives. Else nothing but what is asked for is put in place before the tree has
+	// been released, so that the release is not held up, and then the tree's own work goes first.
+	Eager bool
 }
 
 // Filler fills the memory of one tree that is restored lazily. Listen makes one, Close ends it whatever became of it.

@@ -97,7 +97,7 @@ func bedWith(t testing.TB, n int, memory func(*bed) Memory) *bed {
 	mm := binary.LittleEndian.AppendUint32(nil, 0x54564319) // criu/include/magic.h
 	mm = binary.LittleEndian.AppendUint32(mm, 0x57492820)
 	must(t, os.WriteFile(filepath.Join(dir.Name(), "mm-1.img"), binary.LittleEndian.AppendUint32(mm, 0), 0o600)) // without mappings
-	b.filler, err = Listen(dir.Name(), Config{Memory: Known(memory(b)), Kill: b.kill})
+	b.filler, err = Listen(dir.Name(), Config{Memory: Known(memory(b)), Kill: b.kill, Eager: true})
 	must(t, err)
 	t.Cleanup(b.filler.Close)
 	b.relay, err = NewRelay(dir, b.kill)

@@ -167,6 +167,7 @@ func (f *Filler) listen(c *net.UnixConn) error {
 		case n == restoreFinished:
 			f.mu.Lock()
 			f.released = true
+			f.changed()
 			f.mu.Unlock()
 			return nil
 		case n < 0: // a zombie, which has no memory

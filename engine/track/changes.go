@@ -4,8 +4,9 @@ import "slices"
 
 // Changes says which pages of a frozen tree are still what a tracker's rounds have handed over last. A nil *Changes knows of none.
 type Changes struct {
-	same  map[uint64][]span // by pid in the tree's own namespace; by rising address
-	stats RoundStats
+	same    map[uint64][]span // by pid in the tree's own namespace; by rising address
+	watched []*watch          // of the processes that same is known of
+	stats   RoundStats
 }
 
 // Stats are the figures of the scan: Scanned is how many pages of their own the watched processes have, Emitted how many of them changed.

@@ -165,6 +165,7 @@ func (w *wpTracker) Changed(ctx context.Context) (*Changes, error) {
 	for i, pid := range pids {
 		if one := w.watched[pid]; one != nil {
 			c.add(one.space.ID, clean[i], one.process.pages())
+			c.watched = append(c.watched, one)
 		}
 	}
 	if c.stats.Processes = len(pids); len(pids) == 0 {

@@ -141,7 +141,7 @@ func (h *hoardTree) measure(b *testing.B, beside bool, laps map[string][]time.Du
 	lap("frozen", frozen)
 	var f *lazy.Filler
 	if beside {
-		f, err = lazy.Listen(dir, lazy.Config{Memory: lazy.Known(copyMemory(b, h.tree, dir)), Kill: func() error { return h.e.Kill(ctx, h.tree) }})
+		f, err = lazy.Listen(dir, lazy.Config{Memory: lazy.Known(copyMemory(b, h.tree, dir)), Eager: true, Kill: func() error { return h.e.Kill(ctx, h.tree) }})
 		must(b, err)
 		defer f.Close()
 	}

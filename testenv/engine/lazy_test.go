@@ -34,7 +34,7 @@ func (c *clanTree) dump(final migration.FinalState) (engine.Hold, copied) {
 
 func (c *clanTree) restore(final migration.FinalState, memory lazy.Memory) (engine.Hold, *lazy.Filler) {
 	c.Helper()
-	f, err := lazy.Listen(c.images.Name(), lazy.Config{Memory: lazy.Known(memory), Kill: func() error { return c.e.Kill(context.Background(), c.tree) }})
+	f, err := lazy.Listen(c.images.Name(), lazy.Config{Memory: lazy.Known(memory), Eager: true, Kill: func() error { return c.e.Kill(context.Background(), c.tree) }})
 	must(c.T, err)
 	c.Cleanup(f.Close)
 	h, err := c.e.Restore(c.ctx(), engine.RestoreRequest{Images: c.images, FinalState: final, Cgroup: c.tree.Cgroup, Lazy: true})
@@ -176,7 +176,7 @@ func TestMemoryIsCarriedBesideTheImages(t *testing.T) {
 				h, memory := c.dump(migration.Dead)
 				_, err := h.Commit(c.ctx())
 				must(c.T, err)
-				f, err := lazy.Listen(c.images.Name(), lazy.Config{Memory: lazy.Known(memory), Kill: func() error { return c.e.Kill(context.Background(), c.tree) }})
+				f, err := lazy.Listen(c.images.Name(), lazy.Config{Memory: lazy.Known(memory), Eager: true, Kill: func() error { return c.e.Kill(context.Background(), c.tree) }})
 				must(c.T, err)
 				defer f.Close()
 				kill := c.drive("restore")

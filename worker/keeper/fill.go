@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -61,9 +62,9 @@ func ReadFilling(dir Dir) (Filling, error) {
 }
 
 // StartFiller starts a filler for a restore from the images directory, into the cgroup, and returns when it listens. pages and index
-// stay the caller's; they are read when the restore begins. binary is drover's own, "" for the running one. letGo, to be called once,
+// stay the caller's; they are read when the restore begins. eager is lazy.Config.Eager. binary is drover's own, "" for the running one. letGo, to be called once,
 // ends a filler whose restore has not begun; another goes on.
-func StartFiller(ctx context.Context, dir Dir, images, group string, pages, index *os.File, binary string) (letGo func(), err error) {
+func StartFiller(ctx context.Context, dir Dir, images, group string, pages, index *os.File, eager bool, binary string) (letGo func(), err error) {
 	into, err := keepersGroup()
 	if err != nil {
 		return nil, err
@@ -88,7 +89,7 @@ func StartFiller(ctx context.Context, dir Dir, images, group string, pages, inde
 	if binary == "" {
 		binary = "/proc/self/exe"
 	}
-	cmd := exec.Command(binary, "keeper", "fill", string(dir), images, group)
+	cmd := exec.Command(binary, "keeper", "fill", strconv.FormatBool(eager), string(dir), images, group)
 	cmd.Args[0] = "drover"
 	cmd.Env = []string{}
 	cmd.Dir = "/"
@@ -114,7 +115,7 @@ func StartFiller(ctx context.Context, dir Dir, images, group string, pages, inde
 }
 
 // fill is the process.
-func fill(dir Dir, images, group string) int {
+func fill(eager bool, dir Dir, images, group string) int {
 	ready, leash := os.NewFile(fillReadyFD, "ready"), os.NewFile(fillLeashFD, "leash")
 	pages, index := os.NewFile(fillPagesFD, "pages"), os.NewFile(fillIndexFD, "index")
 	for fd := fillReadyFD; fd <= fillLeashFD; fd++ {
@@ -124,6 +125,7 @@ func fill(dir Dir, images, group string) int {
 	f, note, err := beginFilling(dir, lazy.Config{
 		Memory: func() (lazy.Memory, error) { return lazy.OpenMemory(pages, index) },
 		Kill:   func() error { return killTree(group, log) },
+		Eager:  eager,
 	}, images)
 	_ = json.NewEncoder(ready).Encode(orNone(toWire(err))) // who does not hear it lets go of the leash
 	ready.Close()

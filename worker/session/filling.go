@@ -24,6 +24,7 @@ type memory struct {
 	index lazy.Index
 	file  *os.File // the index, once it is complete
 	pages uint64
+	eager bool   // all is to be in place before the tree is released
 	letGo func() // of what fills
 }
 
@@ -46,7 +47,9 @@ func (t *target) beginFill(ctx context.Context, stream *transfer.Receiver) (*mem
 		return nil, errs.New(errs.Failed, "make a file for the memory's index: %w", err)
 	}
 	m := &memory{store: store, index: lazy.Index{}, file: os.NewFile(uintptr(fd), "drover-index")}
-	if m.letGo, err = t.shell.Fill(ctx, store.File(), m.file); err != nil {
+	soon := time.Duration(float64(t.req.Inventory.RSS)/t.host.fillRate()*float64(time.Second)) <= fillSoon
+	m.eager = t.req.Options.Fill == workerapi.FillHeld || t.req.Options.Fill == "" && soon
+	if m.letGo, err = t.shell.Fill(ctx, store.File(), m.file, m.eager); err != nil {
 		m.file.Close()
 		return nil, errs.New(errs.KindOf(err), "prepare to fill in the memory: %w", err)
 	}
@@ -118,8 +121,6 @@ func (r *Registry) filled(bytes uint64, took time.Duration) {
 
 // awaitFill returns when the held tree may be released as far as its memory goes: it is all in place, or what fills has vouched for it.
 func (t *target) awaitFill(ctx context.Context, m *memory) error {
-	soon := time.Duration(float64(m.pages*image.PageSize)/t.host.fillRate()*float64(time.Second)) <= fillSoon
-	whole := t.req.Options.Fill == workerapi.FillHeld || t.req.Options.Fill == "" && soon
 	begun := time.Now()
 	for {
 		f, err := t.lookFilling()
@@ -129,7 +130,7 @@ func (t *target) awaitFill(ctx context.Context, m *memory) error {
 		case f.Over:
 			t.log.Info("memory filled in", "bytes", f.All, "took", time.Since(begun))
 			return nil
-		case f.All > 0 && !whole:
+		case f.All > 0 && !m.eager:
 			return nil
 		}
 		select {

@@ -33,9 +33,10 @@ type source struct {
 	throttle tree.Throttle // nil unless the user allows it
 	slowed   bool          // the journal says that it may be in force
 	out      *outgoing
-	hold     engine.Hold // from the freeze on; nil while the tree runs
-	whole    bool        // the engine cannot leave this tree's memory out of a dump
-	returned bool        // the tree has been given back
+	hold     engine.Hold    // from the freeze on; nil while the tree runs
+	changed  *track.Changes // since the freeze, as far as the tracker can say
+	whole    bool           // the engine cannot leave this tree's memory out of a dump
+	returned bool           // the tree has been given back
 
 	mayFreeze chan struct{} // closed by CutOver
 	once      sync.Once

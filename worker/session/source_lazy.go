@@ -52,15 +52,27 @@ func (s *source) sendMemory(ctx context.Context) error {
 	}
 	defer memory.Close()
 	begun := time.Now()
-	changes := s.changes(ctx)
-	looked := time.Since(begun)
 	for _, sp := range spaces {
-		p := passage{out: s.out, space: sp, changes: changes, read: func(addr uint64, buf []byte) error { return memory.Read(sp.ID, addr, buf) }}
+		p := passage{out: s.out, space: sp, changes: s.changed, read: func(addr uint64, buf []byte) error { return memory.Read(sp.ID, addr, buf) }}
 		if err := p.send(ctx, path); err != nil {
 			return errs.New(errs.KindOf(err), "send the memory of %s: %w", sp, err)
 		}
 	}
-	s.log.Info("memory of the frozen tree mapped", "changed", changes.Stats().Emitted, "of", changes.Stats().Scanned, "looked", looked, "took", time.Since(begun))
+	s.log.Info("memory of the frozen tree mapped", "took", time.Since(begun))
+	return nil
+}
+
+// sendChanges sends what the tree has changed since the last round, as one more round would: it stands still. What can only be read when
+// CRIU has let go of it, and what the tracker knows nothing of, sendMemory sends.
+func (s *source) sendChanges(ctx context.Context) error {
+	begun := time.Now()
+	s.changed = s.changes(ctx)
+	looked := time.Since(begun)
+	if err := s.changed.HandOver(ctx, s.out.offer); err != nil {
+		return errs.New(errs.KindOf(err), "send what has changed: %w", err)
+	}
+	st := s.changed.Stats()
+	s.log.Info("changes of the frozen tree sent", "changed", st.Emitted, "of", st.Scanned, "looked", looked, "took", time.Since(begun))
 	return nil
 }
 

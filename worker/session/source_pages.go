@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"drover/engine"
@@ -166,10 +167,15 @@ func (s *source) dump(ctx context.Context) (engine.Hold, error) {
 	return hold, nil
 }
 
-// atFreeze hides the tree's address as soon as it stands still.
+// atFreeze hides the tree's address as soon as it stands still, and sends what has changed while CRIU writes the images.
 func (s *source) atFreeze(ctx context.Context) error {
 	s.setFrozen(time.Now())
-	return s.lent.Fence(ctx)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.lent.Fence(ctx) })
+	if s.lazy() {
+		g.Go(func() error { return s.sendChanges(ctx) })
+	}
+	return g.Wait()
 }
 
 // cause is why a dump failed: the stream it could not write to, if that is what failed first.

@@ -104,7 +104,8 @@ type Shell interface {
 	// Fill begins to wait for such a restore from Images: the memory is that of pages and index (lazy.OpenMemory), which are read
 	// when it begins and stay the caller's. What fills outlives this process, and goes on once the restore has begun until every page
 	// is in place. letGo is to be called when the restore is held or will not be.
-	Fill(ctx context.Context, pages, index *os.File) (letGo func(), err error)
+	// eager fills all before the tree is released (lazy.Config.Eager).
+	Fill(ctx context.Context, pages, index *os.File, eager bool) (letGo func(), err error)
 	// Filling says how far it is, for this process or one before it. An error says that it has ended before all was in place: a tree
 	// that was released is dead or has to be killed.
 	Filling() (Filling, error)

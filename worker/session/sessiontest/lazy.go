@@ -75,7 +75,7 @@ func (s still) Read(pid, addr uint64, buf []byte) error {
 func (s shell) Fills(context.Context) error { return s.step("fills") }
 
 // Fill is tree.Shell's: the restore fills.
-func (s shell) Fill(_ context.Context, pages, index *os.File) (func(), error) {
+func (s shell) Fill(_ context.Context, pages, index *os.File, _ bool) (func(), error) {
 	if err := s.step("fill"); err != nil {
 		return nil, err
 	}
