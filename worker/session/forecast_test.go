@@ -21,8 +21,8 @@ func TestAForecastComesToWhatTheMoveComesTo(t *testing.T) {
 		for _, rate := range []float64{0, 100, 5_000, 15_000, 21_500, 30_000, 200_000} {
 			l := limitsOf(workerapi.MoveOptions{Policy: policy})
 			c, do, laps, _ := travel(t, l, pages, steady(rate))
-			o := look(laps, pages, watched)
-			f := forecast(l, rehearsal(pages, rate), pages, watched)
+			o := look(laps, pages, costly)
+			f := forecast(l, rehearsal(pages, rate), pages, costly)
 			want := workerapi.EndsOver
 			switch {
 			case do == giveUp:
