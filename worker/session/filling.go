@@ -197,7 +197,7 @@ func (t *target) unfilled(ctx context.Context, why error) {
 			t.swept(ctx)
 		} // else acting on the verdict finds out
 	case workerapi.StepReleased:
-		for ; ctx.Err() == nil; time.Sleep(lookAlive) {
+		for ; ctx.Err() == nil; <-time.After(lookAlive) {
 			if err := t.shell.Engine().Kill(ctx, engine.Tree{Pid: t.pid, Cgroup: t.shell.Cgroup()}); err == nil {
 				t.passed(int(unix.SIGKILL))
 				return

@@ -246,7 +246,7 @@ func (p *pair) confirm(r *session.Registry) {
 // until waits for a state of a session.
 func (p *pair) until(r *session.Registry, enough func(workerapi.SessionState) bool) {
 	p.t.Helper()
-	for end := time.Now().Add(time.Minute); !enough(p.state(r)); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !enough(p.state(r)); <-time.After(time.Millisecond) {
 		if time.Now().After(end) {
 			p.t.Fatalf("it stays %+v", p.state(r))
 		}
