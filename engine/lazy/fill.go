@@ -43,7 +43,7 @@ func (f *Filler) Fill(ctx context.Context, progress func(done, all uint64)) (Sta
 		err = p.prepare(ctx)
 	}
 	if err == nil {
-		err = f.vouch()
+		err = f.vouch(ctx)
 	}
 	if err == nil {
 		p.vouched()
@@ -55,7 +55,7 @@ func (f *Filler) Fill(ctx context.Context, progress func(done, all uint64)) (Sta
 		}
 	}
 	if err == nil {
-		err = f.finish()
+		err = f.finish(ctx)
 	}
 	if err != nil {
 		return Stats{}, errs.New(errs.Failed, "fill the restored memory: %w", f.reason(err))
@@ -77,7 +77,9 @@ func (f *Filler) list() []*space {
 
 // idle says whether nothing is wanted any more. A child that is just being forked has all that its parent has.
 func (f *Filler) idle() bool {
-	for _, s := range f.list() {
+	f.mu.Lock() // a child that comes is adopted before or after all have been looked at
+	defer f.mu.Unlock()
+	for _, s := range f.spaces {
 		if !s.idle() {
 			return false
 		}
@@ -87,25 +89,34 @@ func (f *Filler) idle() bool {
 
 // finish has the engine let go of the userfaultfds, and then closes them here. Until then who asks for a page that was never written
 // to is answered; afterwards it is the kernel's own zeros again.
-func (f *Filler) finish() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.engine != nil {
-		_ = f.say(packetFilled) // one that is gone has let go
+func (f *Filler) finish(ctx context.Context) error {
+	if err := f.insist(ctx, func() error {
+		err := f.handRest()
+		if err == nil {
+			err = f.say(packetFilled)
+		}
+		return err
+	}); err != nil {
+		return err
 	}
+	f.mu.Lock()
 	for f.engine != nil && f.err == nil {
 		come := f.come
 		f.mu.Unlock()
 		<-come
 		f.mu.Lock()
 	}
+	defer f.mu.Unlock()
 	if f.err != nil {
 		return f.err
 	}
 	f.filled = true
-	for _, s := range f.spaces {
+	all := f.spaces
+	f.mu.Unlock() // who is just serving a space may want it
+	for _, s := range all {
 		s.close()
 	}
+	f.mu.Lock()
 	return nil
 }
 
@@ -232,7 +243,9 @@ func (p *pass) chunk(ctx context.Context, s *space, start, end uint64) (more boo
 		return false, err
 	}
 	p.f.mu.Lock()
-	err = p.f.err
+	if err = p.f.err; err == nil {
+		_ = p.f.handRest() // else before the end
+	}
 	p.f.mu.Unlock()
 	if err != nil {
 		return false, err

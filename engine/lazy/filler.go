@@ -38,6 +38,7 @@ type Filler struct {
 	engine   *net.UnixConn
 	criu     *net.UnixConn
 	spaces   []*space      // the images' processes first; nil until the engine has come
+	unheld   []*space      // of which the engine has no copy yet
 	missing  int           // of them, userfaultfds that have not come
 	come     chan struct{} // closed, and replaced, whenever one of these changes
 	err      error         // why the memory cannot be filled
@@ -105,13 +106,16 @@ func (f *Filler) fail(err error) {
 		return
 	}
 	f.err = err
-	vouched, spaces := f.vouched, slices.Clone(f.spaces)
+	vouched := f.vouched
 	f.changed()
 	f.mu.Unlock()
 	for vouched && f.config.Kill() != nil {
 		<-time.After(killAgain) // whoever asks for a page waits: nothing else may be done
 	}
-	for _, s := range spaces {
+	f.mu.Lock()
+	all := f.spaces // also those that were forked meanwhile
+	f.mu.Unlock()
+	for _, s := range all {
 		s.close()
 	}
 	f.mu.Lock()

@@ -1,6 +1,7 @@
 package lazy
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -84,39 +85,78 @@ func (f *Filler) deserted() error {
 }
 
 // vouch hands all userfaultfds to the engine and says that the tree may be released.
-func (f *Filler) vouch() error {
+func (f *Filler) vouch(ctx context.Context) error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.err != nil {
-		return f.err
+	f.vouched, f.unheld = true, slices.Clone(f.spaces) // a child that is forked from here on is handed over as it comes
+	f.mu.Unlock()
+	return f.insist(ctx, func() error {
+		if f.engine == nil {
+			return errors.New("the engine gave the restore up")
+		}
+		err := f.handRest()
+		if err == nil {
+			err = f.say(packetVouched)
+		}
+		return err
+	})
+}
+
+// handRest gives the engine copies of the userfaultfds that it does not have. The caller holds mu.
+func (f *Filler) handRest() error {
+	for len(f.unheld) > 0 && f.engine != nil {
+		uffd := f.unheld[0].descriptor()
+		if uffd != nil { // else the process has ended
+			if err := control(uffd, func(fd int) error { return f.sayWith(unix.UnixRights(fd), packetHeld) }); err != nil {
+				return err
+			}
+		}
+		f.unheld = f.unheld[1:]
 	}
-	f.vouched = true // a child that is forked from here on is handed over as it comes
-	for _, s := range f.spaces {
-		if err := f.hand(s); err != nil {
+	return nil
+}
+
+// insist calls say, which holds mu meanwhile, until the engine has taken what it says. An engine that is gone needs not be told.
+func (f *Filler) insist(ctx context.Context, say func() error) error {
+	for {
+		f.mu.Lock()
+		err := f.err
+		if err == nil {
+			err = say()
+		}
+		f.mu.Unlock()
+		if !errors.Is(err, unix.EAGAIN) {
 			return err
 		}
+		select {
+		case <-time.After(sayAgain):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	return f.say(packetVouched)
 }
 
-// hand gives the engine a copy of a userfaultfd. The caller holds mu.
-func (f *Filler) hand(s *space) error {
-	return control(s.descriptor(), func(fd int) error { return f.sayWith(unix.UnixRights(fd), packetHeld) })
-}
+// sayAgain is the pause after an engine did not read, as when it was stopped.
+const sayAgain = 2 * time.Millisecond
 
-// sayTime bounds how long an engine that does not read holds up the filling.
-const sayTime = time.Second
-
-// say sends the engine a packet. The caller holds mu.
+// say sends the engine a packet, if it is there; unix.EAGAIN says that it is not reading. The caller holds mu.
 func (f *Filler) say(packet ...byte) error { return f.sayWith(nil, packet...) }
 
 func (f *Filler) sayWith(rights []byte, packet ...byte) error {
 	if f.engine == nil {
-		return errors.New("the engine is gone")
+		return nil
 	}
-	_ = f.engine.SetWriteDeadline(time.Now().Add(sayTime)) // one that is closed says so below
-	if _, _, err := f.engine.WriteMsgUnix(packet, rights, nil); err != nil {
+	raw, err := f.engine.SyscallConn()
+	if err != nil {
 		return fmt.Errorf("tell the engine: %w", err)
+	}
+	failed := raw.Control(func(fd uintptr) {
+		_, err = unix.SendmsgN(int(fd), packet, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	})
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+		return unix.EAGAIN
+	case err != nil || failed != nil: // it has gone, which converse hears too
+		return nil
 	}
 	return nil
 }

@@ -32,9 +32,16 @@ func (f *Filler) listenTo(s *space, fd int, buf []byte) (heard bool) {
 		f.failLater(fmt.Errorf("read the userfaultfd of process %d: %w", s.pid, err))
 		return false
 	}
-	for b := buf[:n-n%msgSize]; len(b) > 0; b = b[msgSize:] {
-		if err := f.react(s, fd, b[:msgSize]); err != nil {
-			f.failLater(fmt.Errorf("process %d: %w", s.pid, err))
+	// Whoever's event was read goes on already: a page that is put in place now is not in the child of a fork, say. So events are
+	// acted on first, in their order.
+	for _, faults := range []bool{false, true} {
+		for b := buf[:n-n%msgSize]; len(b) > 0; b = b[msgSize:] {
+			if (b[0] == eventPagefault) != faults {
+				continue
+			}
+			if err := f.react(s, fd, b[:msgSize]); err != nil {
+				f.failLater(fmt.Errorf("process %d: %w", s.pid, err))
+			}
 		}
 	}
 	return true
@@ -108,14 +115,19 @@ func (f *Filler) adopt(parent *space, uffd *os.File) error {
 	child := parent.fork(uffd, f.memory)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.filled || f.err != nil { // all that its parent has it has; or it is killed with it
+	switch {
+	case f.filled || f.err != nil && !f.vouched: // all that its parent has it has; or it never runs
 		uffd.Close()
+		return nil
+	case f.err != nil: // it is being killed, and must not see zeros before
+		f.spaces = append(f.spaces, child)
 		return nil
 	}
 	f.spaces = append(f.spaces, child)
 	f.serving.Go(func() { f.serve(child, uffd) })
 	if f.vouched {
-		_ = f.hand(child) // an engine that is gone guards nothing; the filling goes on without it
+		f.unheld = append(f.unheld, child)
+		_ = f.handRest() // else with the next chunk
 	}
 	return nil
 }

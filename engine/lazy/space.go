@@ -47,10 +47,11 @@ func (s *space) descriptor() *os.File {
 
 func (s *space) close() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.uffd != nil {
-		s.uffd.Close()
-		s.uffd = nil
+	uffd := s.uffd
+	s.uffd = nil
+	s.mu.Unlock()
+	if uffd != nil {
+		uffd.Close() // waits for who reads it, who may need mu
 	}
 }
 
@@ -64,10 +65,17 @@ func (s *space) idle() bool {
 // errBusy says that the process is just doing something to its memory, which must be read first.
 var errBusy = errors.New("the process changes its memory")
 
+// errEnded says that the process has ended, or runs another program: nothing of this memory is wanted any more.
+var errEnded = errors.New("the process has ended")
+
 // put puts the next chunk of [addr, end) in place; done is 0 when nothing of it is wanted.
 func (s *space) put(ctx context.Context, m Memory, addr, end uint64) (done, zeros uint64, err error) {
 	for {
 		done, zeros, err = s.tryPut(m, addr, end)
+		if errors.Is(err, errEnded) {
+			s.close() // many children may come and go
+			return done, zeros, nil
+		}
 		if !errors.Is(err, errBusy) {
 			return done, zeros, err
 		}
@@ -109,12 +117,12 @@ func (s *space) tryPut(m Memory, addr, end uint64) (done, zeros uint64, err erro
 	}
 	switch {
 	case err == nil:
-	case errors.Is(err, unix.ESRCH): // it has ended, or runs another program: nothing of this memory is wanted any more
+	case errors.Is(err, unix.ESRCH):
 		s.mu.Lock()
 		done = s.wants.bytes() + one.end - one.addr
 		s.wants = nil
 		s.mu.Unlock()
-		return done, 0, nil
+		return done, 0, errEnded
 	case errors.Is(err, errBusy):
 		s.mu.Lock()
 		s.wants.put(one.part(at, one.end))
@@ -126,6 +134,7 @@ func (s *space) tryPut(m Memory, addr, end uint64) (done, zeros uint64, err erro
 // insist puts a run in place at addr, and says how far it came.
 func (s *space) insist(fd int, r Run, addr uint64) (done uint64, err error) {
 	all := r.pages() * pageSize
+	again := false
 	most := all // halves where a chunk reaches over the end of a mapping, which the kernel does not take
 	for done < all {
 		try := r.clip(r.Addr+done, r.Addr+min(done+most, all))
@@ -133,11 +142,15 @@ func (s *space) insist(fd int, r Run, addr uint64) (done uint64, err error) {
 		done += n
 		switch {
 		case err == nil:
-			most = all
+			most, again = all, false
 		case errors.Is(err, unix.ENOENT) && try.pages() > 1:
 			most = max(pageSize, try.pages()/2*pageSize)
+		case errors.Is(err, unix.ENOENT) && !again: // unmapped just now? Then its event is not read yet: EAGAIN
+			again = true
+			continue
 		case errors.Is(err, unix.ENOENT) && s.forked: // its parent did not give it that mapping (MADV_DONTFORK)
 			done += pageSize
+			again = false
 		case errors.Is(err, unix.EAGAIN):
 			return done, errBusy
 		default:

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
@@ -37,6 +38,8 @@ type Filling struct {
 	Done uint64 `json:"done"` // bytes in place
 	All  uint64 `json:"all"`  // of so many; 0 until the restore is held
 	Over bool   `json:"over"` // every page is in place
+	// Took is how long it took, once it is over.
+	Took time.Duration `json:"took_ns,omitempty"`
 }
 
 // ReadFilling says how far the filler of a directory is, or was: errs.Failed if it has ended before every page was in place,
@@ -47,13 +50,13 @@ func ReadFilling(dir Dir) (Filling, error) {
 		return Filling{}, errs.New(errs.NotFound, "nobody fills memory in for %s", dir)
 	}
 	if err != nil {
-		return Filling{}, errs.New(errs.Failed, "look for what fills in memory: %w", err)
+		return Filling{}, errs.New(errs.Unavailable, "look for what fills in memory: %w", err)
 	}
 	defer lock.Close()
 	ended := unix.Flock(int(lock.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil // before the file is read: its last word counts
 	var f Filling
 	if err := readJSON(dir.filling(), &f); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return f, err
+		return f, errs.New(errs.Unavailable, "look how far the memory is filled in: %w", err)
 	}
 	if ended && !f.Over {
 		return f, errs.New(errs.Failed, "what was to fill in the tree's memory has ended after %d of %d MiB", f.Done>>20, f.All>>20).WithNext("see %s", dir.Log())
@@ -138,8 +141,17 @@ func fill(eager bool, dir Dir, images, group string) int {
 	}()
 	stats, err := f.Fill(context.Background(), note.progress)
 	f.Close()
-	if err == nil {
-		err = note.over(stats.Bytes)
+	for err == nil {
+		failed := note.over(stats.Bytes, stats.Took)
+		if failed == nil {
+			break
+		}
+		if note.gone() {
+			log.Info("nobody wants to know any more that all is in place")
+			break
+		}
+		log.Error("it cannot be noted that all is in place", "err", failed) // until it is, the source is held
+		<-time.After(noteAgain)
 	}
 	if err != nil {
 		log.Warn("memory not filled in", "err", err)
@@ -157,20 +169,28 @@ func beginFilling(dir Dir, c lazy.Config, images string) (*lazy.Filler, *filling
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, nil, errs.New(errs.Conflict, "somebody fills in memory there already")
 	}
-	n := &fillingNote{path: dir.filling(), lock: lock}
-	if err := writeJSON(n.path, Filling{}); err != nil {
+	d, err := os.OpenFile(string(dir), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	// Through its descriptor: another directory of that name belongs to another stay of the workload, and to another filler.
+	n := &fillingNote{dir: d, lock: lock}
+	if err := n.write(Filling{}); err != nil {
 		return nil, nil, err
 	}
 	f, err := lazy.Listen(images, c)
 	return f, n, err
 }
 
+// noteAgain is the pause after the end could not be noted.
+const noteAgain = 100 * time.Millisecond
+
 // noteEvery is how often it is noted how far the filling is.
 const noteEvery = 20 * time.Millisecond
 
 // fillingNote is what stands in the keeper's directory.
 type fillingNote struct {
-	path string
+	dir  *os.File
 	lock *os.File // until this process ends
 
 	mu   sync.Mutex
@@ -182,14 +202,24 @@ func (n *fillingNote) progress(done, all uint64) {
 	defer n.mu.Unlock()
 	if now := time.Now(); now.Sub(n.last) > noteEvery {
 		n.last = now
-		_ = writeJSON(n.path, Filling{Done: done, All: all}) // the end counts
+		_ = n.write(Filling{Done: done, All: all}) // the end counts
 	}
 }
 
-func (n *fillingNote) over(all uint64) error {
+func (n *fillingNote) over(all uint64, took time.Duration) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return writeJSON(n.path, Filling{Done: all, All: all, Over: true})
+	return n.write(Filling{Done: all, All: all, Over: true, Took: took})
+}
+
+func (n *fillingNote) write(f Filling) error {
+	return writeJSON(through(n.dir, filepath.Base(Dir("").filling())), f)
+}
+
+// gone says whether the directory has been removed.
+func (n *fillingNote) gone() bool {
+	var st unix.Stat_t
+	return unix.Fstat(int(n.dir.Fd()), &st) != nil || st.Nlink == 0
 }
 
 // awaitReady waits for a new process's word, which may be why it cannot get ready; nil is that it is.

@@ -111,12 +111,12 @@ const fillSample = 16 << 20
 
 // filled notes how long it took to fill in so much.
 func (r *Registry) filled(bytes uint64, took time.Duration) {
-	if bytes < fillSample {
+	if bytes < fillSample || took <= 0 {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.rate = float64(bytes) / max(took, time.Millisecond).Seconds()
+	r.rate = float64(bytes) / took.Seconds()
 }
 
 // awaitFill returns when the held tree may be released as far as its memory goes: it is all in place, or what fills has vouched for it.
@@ -125,10 +125,10 @@ func (t *target) awaitFill(ctx context.Context, m *memory) error {
 	for {
 		f, err := t.lookFilling()
 		switch {
-		case err != nil:
+		case err != nil && lastingly(err):
 			return errs.New(errs.KindOf(err), "fill the memory of %s on %s: %w", t.req.Spec.Name, t.host.cfg.Host, err)
 		case f.Over:
-			t.log.Info("memory filled in", "bytes", f.All, "took", time.Since(begun))
+			t.log.Info("memory filled in", "bytes", f.All, "waited", time.Since(begun))
 			return nil
 		case f.All > 0 && !m.eager:
 			return nil
@@ -141,36 +141,46 @@ func (t *target) awaitFill(ctx context.Context, m *memory) error {
 	}
 }
 
-// lookFilling looks how far the filling is, and remembers it for State.
+// lookFilling looks how far the filling is, and remembers it for State. What cannot be looked at stays as it was.
 func (t *target) lookFilling() (tree.Filling, error) {
 	f, err := t.shell.Filling()
+	if err != nil {
+		return f, err
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.filling = f
-	return f, err
+	return f, nil
+}
+
+// lastingly says whether an error of Filling is for good: what fills is gone.
+func lastingly(err error) bool {
+	return errs.KindOf(err) == errs.Failed || errs.KindOf(err) == errs.NotFound
 }
 
 // watchFilling follows the filling of a tree that is held, or runs, to its end. One that comes to nothing before the verdict makes the
 // session fail. After it the tree is dead, or is killed now: the source, which is still held, can be brought back.
 func (t *target) watchFilling(ctx context.Context) {
-	begun := time.Now()
 	for {
 		f, err := t.lookFilling()
-		if err != nil {
-			t.log.Error("the tree's memory is not all in place", "error", err)
-			t.unfilled(ctx, err)
-			return
-		}
-		if f.Over {
-			t.host.filled(f.All, time.Since(begun))
+		switch {
+		case err != nil && lastingly(err):
+			if t.unfilled(ctx, err) {
+				return
+			}
+		case err != nil:
+			t.log.Warn("it cannot be seen how far the tree's memory is in place", "error", err)
+		case f.Over:
+			t.host.filled(f.All, f.Took)
 			t.host.free(t.req.Migration)
 			t.change("memory filled in", func(*workerapi.SessionState) {})
 			return
+		default:
+			t.mu.Lock()
+			t.look(&t.diary.state)
+			t.diary.writeProgress()
+			t.mu.Unlock()
 		}
-		t.mu.Lock()
-		t.look(&t.diary.state)
-		t.diary.writeProgress()
-		t.mu.Unlock()
 		select {
 		case <-time.After(lookRunning):
 		case <-ctx.Done():
@@ -179,29 +189,31 @@ func (t *target) watchFilling(ctx context.Context) {
 	}
 }
 
-// unfilled ends a tree whose memory will not come.
-func (t *target) unfilled(ctx context.Context, why error) {
+// unfilled ends a tree whose memory will not come, and says whether there is nothing more to do. Until it is dead the session says that
+// it is being filled in: nobody may end the source meanwhile.
+func (t *target) unfilled(ctx context.Context, why error) (over bool) {
 	ctx, free, err := t.act(ctx)
 	if err != nil {
-		return
+		return true
 	}
 	defer free()
-	t.mu.Lock()
-	t.filling = tree.Filling{Over: true} // nobody waits for it any more
-	t.mu.Unlock()
-	switch st := t.state(); st.Step {
-	case workerapi.StepHeld:
-		if st.Verdict == migration.Undecided {
-			t.fail(errs.New(errs.Failed, "fill the memory of %s on %s: %w", t.req.Spec.Name, t.host.cfg.Host, why).
-				WithNext("nothing of it has run here; migrate again"))
-			t.swept(ctx)
-		} // else acting on the verdict finds out
-	case workerapi.StepReleased:
-		for ; ctx.Err() == nil; <-time.After(lookAlive) {
-			if err := t.shell.Engine().Kill(ctx, engine.Tree{Pid: t.pid, Cgroup: t.shell.Cgroup()}); err == nil {
-				t.passed(int(unix.SIGKILL))
-				return
-			}
+	switch st := t.state(); {
+	case st.Step == workerapi.StepHeld && st.Verdict == migration.Undecided:
+		t.fail(errs.New(errs.Failed, "fill the memory of %s on %s: %w", t.req.Spec.Name, t.host.cfg.Host, why).
+			WithNext("nothing of it has run here; migrate again"))
+		t.swept(ctx)
+	case st.Step == workerapi.StepHeld: // acting on the verdict, again, finds out
+		return false
+	case st.Step == workerapi.StepReleased && st.Alive:
+		if alive, _, _ := t.shell.Alive(); !alive { // which probation sees by itself; its keeper may have gone with it
+			return true
 		}
+		t.log.Error("the tree is killed: its memory is not all in place", "error", why)
+		if err := t.shell.Engine().Kill(ctx, engine.Tree{Pid: t.pid, Cgroup: t.shell.Cgroup()}); err != nil {
+			t.log.Error("the tree is not killed", "error", err)
+			return false
+		}
+		t.passed(int(unix.SIGKILL))
 	}
+	return true
 }

@@ -134,6 +134,9 @@ func resumeTarget(ctx context.Context, s *session, shell tree.Shell, p *past) er
 	t.ran = p.committed // it was on the disk before the tree was let go
 	filling, err := t.lookFilling()
 	fills := !filling.Over && errs.KindOf(err) != errs.NotFound // else it is all there, or was in the images
+	if fills && err != nil {
+		t.filling = tree.Filling{All: 1} // as far as can be said; watchFilling finds out
+	}
 	switch {
 	case p.ruling.Verdict == migration.Commit && p.ruled:
 		s.reach(workerapi.StepReleased, "taken up after a restart")

@@ -12,6 +12,7 @@ import (
 	"drover/internal/errs"
 	"drover/internal/migration"
 	workerapi "drover/worker/api"
+	"drover/worker/tree"
 )
 
 // lookAlive is how often a released tree is looked at during probation: a root that dies is swept within that time.
@@ -110,7 +111,7 @@ func (t *target) probation(ctx context.Context) {
 // passed notes that the released tree's root has ended.
 func (t *target) passed(signal int) {
 	t.mu.Lock()
-	t.gone, t.exit = true, signal
+	t.gone, t.exit, t.filling = true, signal, tree.Filling{Over: true} // nobody waits for its memory any more
 	t.mu.Unlock()
 	t.log.Warn("released tree ended in probation", "signal", signal)
 	t.change("the tree's root has ended", func(*workerapi.SessionState) {})

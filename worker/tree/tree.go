@@ -7,6 +7,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"time"
 
 	"drover/engine"
 	"drover/internal/migration"
@@ -66,8 +67,9 @@ type Throttle interface {
 
 // Filling is how far a tree's memory has been filled in.
 type Filling struct {
-	Done, All uint64 // bytes; All is 0 until the restore is held
-	Over      bool   // every page is in place
+	Done, All uint64        // bytes; All is 0 until the restore is held
+	Over      bool          // every page is in place
+	Took      time.Duration // to put all in place, once it is over
 }
 
 // Memory is the private memory of a tree's processes. It is used by one goroutine.
@@ -106,8 +108,8 @@ type Shell interface {
 	// is in place. letGo is to be called when the restore is held or will not be.
 	// eager fills all before the tree is released (lazy.Config.Eager).
 	Fill(ctx context.Context, pages, index *os.File, eager bool) (letGo func(), err error)
-	// Filling says how far it is, for this process or one before it. An error says that it has ended before all was in place: a tree
-	// that was released is dead or has to be killed.
+	// Filling says how far it is, for this process or one before it. errs.Failed says that it has ended before all was in place: a tree
+	// that was released is dead or has to be killed. errs.NotFound says that there is nothing that fills, and other errors nothing.
 	Filling() (Filling, error)
 	// Receive writes one carried file. The path never leaves its volume.
 	Receive(ctx context.Context, f CarriedFile, data io.Reader) error

@@ -296,5 +296,5 @@ func (s *shell) Fill(ctx context.Context, pages, index *os.File, eager bool) (le
 // Filling implements tree.Shell.
 func (s *shell) Filling() (tree.Filling, error) {
 	f, err := keeper.ReadFilling(s.h.keeperDir(s.e.name))
-	return tree.Filling{Done: f.Done, All: f.All, Over: f.Over}, err
+	return tree.Filling{Done: f.Done, All: f.All, Over: f.Over, Took: f.Took}, err
 }
