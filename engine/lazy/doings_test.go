@@ -50,9 +50,7 @@ func TestTheEndMayComeWhileTheTreeIsBusy(t *testing.T) {
 		case <-time.After(10 * time.Second):
 			buf := make([]byte, 1<<20)
 			t.Logf("%s", buf[:runtime.Stack(buf, true)])
-			t.Error("Fill hangs")
-			os.Stdout.Sync()
-			panic("hangs: cannot clean up")
+			t.Fatal("Fill hangs")
 		}
 		stop.Store(true)
 		busy.Wait()
@@ -143,7 +141,7 @@ func (m made) Runs(_, from, to uint64) iter.Seq[Run] {
 	}
 }
 
-func runTree(t *testing.T, mode string, n int, progress func(uint64, uint64)) (out string, err, filled error, killed int32) {
+func runTree(t *testing.T, mode string, n int, progress func(uint64, uint64)) (out string, killed int32, filled, err error) {
 	dirname := t.TempDir()
 	src, bin := filepath.Join(dirname, "tree.c"), filepath.Join(dirname, "tree")
 	must(t, os.WriteFile(src, []byte(treeC), 0o600))
@@ -181,7 +179,7 @@ func runTree(t *testing.T, mode string, n int, progress func(uint64, uint64)) (o
 	defer cancel()
 	go func() { _, err := f.Fill(ctx, progress); done <- err }()
 	for r.Release() != nil {
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 	}
 	if c, err := net.Dial("unix", "/nowhere"); err == nil {
 		c.Close()
@@ -199,11 +197,11 @@ func runTree(t *testing.T, mode string, n int, progress func(uint64, uint64)) (o
 		t.Logf("%s", buf[:runtime.Stack(buf, true)])
 		t.Error("Fill hangs")
 	}
-	return said.String(), err, filled, kills.Load()
+	return said.String(), kills.Load(), filled, err
 }
 
 func TestThreadsMayFaultWhileOneForks(t *testing.T) {
-	out, err, filled, killed := runTree(t, "fork", 60000, func(uint64, uint64) { time.Sleep(20 * time.Millisecond) })
+	out, killed, filled, err := runTree(t, "fork", 60000, func(uint64, uint64) { <-time.After(20 * time.Millisecond) })
 	t.Logf("%s %v; filled: %v; killed %d", out, err, filled, killed)
 	if err != nil {
 		t.Error("wrong pages")
@@ -211,7 +209,7 @@ func TestThreadsMayFaultWhileOneForks(t *testing.T) {
 }
 
 func TestATreeMayUnmapWhatIsJustBeingFilled(t *testing.T) {
-	out, err, filled, killed := runTree(t, "unmap", 64*4000, nil)
+	out, killed, filled, err := runTree(t, "unmap", 64*4000, nil)
 	t.Logf("%s %v; filled: %v; killed %d", out, err, filled, killed)
 	if killed > 0 {
 		t.Error("the tree was killed")

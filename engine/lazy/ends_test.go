@@ -35,14 +35,14 @@ func TestTheLastWordIsSaidAgain(t *testing.T) {
 		if in {
 			break
 		}
-		time.Sleep(100 * time.Microsecond)
+		<-time.After(100 * time.Microsecond)
 	}
 	b.relay.mu.Lock() // attend stands at its next packet: a stopped keeper
 	done := make(chan error, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	go func() {
-		_, err := b.filler.Fill(ctx, func(uint64, uint64) { time.Sleep(2 * time.Second) })
+		_, err := b.filler.Fill(ctx, func(uint64, uint64) { <-time.After(2 * time.Second) })
 		done <- err
 	}()
 	for { // vouched: as many children as fill the socket
@@ -52,7 +52,7 @@ func TestTheLastWordIsSaidAgain(t *testing.T) {
 		if v {
 			break
 		}
-		time.Sleep(100 * time.Microsecond)
+		<-time.After(100 * time.Microsecond)
 	}
 	b.filler.mu.Lock()
 	n := 0
@@ -61,7 +61,7 @@ func TestTheLastWordIsSaidAgain(t *testing.T) {
 	}
 	b.filler.mu.Unlock()
 	t.Logf("%d packets fill the socket", n)
-	time.Sleep(3500 * time.Millisecond)
+	<-time.After(3500 * time.Millisecond)
 	b.relay.mu.Unlock() // the keeper goes on
 	select {
 	case err := <-done:

@@ -152,13 +152,10 @@ func (f *Filler) sayWith(rights []byte, packet ...byte) error {
 	failed := raw.Control(func(fd uintptr) {
 		_, err = unix.SendmsgN(int(fd), packet, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 	})
-	switch {
-	case errors.Is(err, unix.EAGAIN):
+	if failed == nil && errors.Is(err, unix.EAGAIN) {
 		return unix.EAGAIN
-	case err != nil || failed != nil: // it has gone, which converse hears too
-		return nil
 	}
-	return nil
+	return nil // or it has gone, which converse hears too
 }
 
 // take begins to listen to CRIU, once.

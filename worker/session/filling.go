@@ -120,23 +120,24 @@ func (r *Registry) filled(bytes uint64, took time.Duration) {
 }
 
 // awaitFill returns when the held tree may be released as far as its memory goes: it is all in place, or what fills has vouched for it.
-func (t *target) awaitFill(ctx context.Context, m *memory) error {
+func (t *target) awaitFill(ctx context.Context, m *memory) (filled bool, err error) {
 	begun := time.Now()
 	for {
 		f, err := t.lookFilling()
 		switch {
 		case err != nil && lastingly(err):
-			return errs.New(errs.KindOf(err), "fill the memory of %s on %s: %w", t.req.Spec.Name, t.host.cfg.Host, err)
+			return false, errs.New(errs.KindOf(err), "fill the memory of %s on %s: %w", t.req.Spec.Name, t.host.cfg.Host, err)
 		case f.Over:
 			t.log.Info("memory filled in", "bytes", f.All, "waited", time.Since(begun))
-			return nil
+			t.host.filled(f.All, f.Took)
+			return true, nil
 		case f.All > 0 && !m.eager:
-			return nil
+			return false, nil
 		}
 		select {
 		case <-time.After(lookHeld):
 		case <-ctx.Done():
-			return ctx.Err()
+			return false, ctx.Err()
 		}
 	}
 }

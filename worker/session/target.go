@@ -221,8 +221,9 @@ func (t *target) restore(ctx context.Context, memory *memory) error {
 	}
 	t.log.Info("tree rebuilt", "took", time.Since(begun))
 	t.pid = t.hold.Pid()
+	filled := false
 	if apart {
-		if err := t.awaitFill(ctx, memory); err != nil {
+		if filled, err = t.awaitFill(ctx, memory); err != nil {
 			return err
 		}
 	}
@@ -230,7 +231,7 @@ func (t *target) restore(ctx context.Context, memory *memory) error {
 		return err
 	}
 	t.reach(workerapi.StepHeld, "")
-	if apart {
+	if apart && !filled {
 		go t.watchFilling(t.host.ctx)
 	} else {
 		t.host.free(t.req.Migration)
