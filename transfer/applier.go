@@ -129,8 +129,8 @@ func (a *applier) put(b []byte, sums []Digest) error {
 	if err != nil {
 		return err
 	}
-	for n := 0; ; n++ {
-		p, ok, err := r.page()
+	for n := 0; ; {
+		p, pages, ok, err := r.together()
 		if err != nil {
 			return err
 		}
@@ -138,13 +138,14 @@ func (a *applier) put(b []byte, sums []Digest) error {
 			break
 		}
 		if p.whole() {
-			err = a.store.put(p.slot, sums[n], p.pieces)
+			err = a.store.put(p.slot, sums[n:n+pages], p.pieces)
 		} else {
 			sums[n], err = a.store.patch(p.slot, p.base, p.mask, p.pieces, a.digest)
 		}
 		if err != nil {
 			return err
 		}
+		n += pages
 	}
 	if a.digest.ofAll(sums) != r.sum {
 		return errs.New(errs.Failed, "the %d pages of a PUT have another digest: %w", len(sums), ErrCorrupt)

@@ -10,6 +10,8 @@ const (
 	// probeEvery is how many frames are packed for each of which a sample is packed in another way as well, and thrown away:
 	// what the others would cost changes with the data.
 	probeEvery = 16
+	// probeEveryPlain is the same while frames are not packed: only samples say when that is worth it again.
+	probeEveryPlain = 4
 	// probeSample is the sample's size in bytes.
 	probeSample = 64 << 10
 	// worthKnowing is the smallest frame whose packing says something, in bytes.
@@ -20,6 +22,12 @@ const (
 	// slower than slowLink: there is time for it then, however long it takes just now.
 	worthTrying = 30 * time.Millisecond
 	slowLink    = 125e6
+	// plainly is by what factor none must be faster than every other way to be taken, for plainFrames frames one after the other:
+	// what it costs to encrypt, carry and keep three times the bytes is not measured, and a frame is packed slowly whenever the
+	// processors are busy with something else just then. What does not compress is not held to it.
+	plainly     = 2
+	plainFrames = 16
+	compresses  = 15. / 16
 	// supposed is the rate of a link of which nothing is known yet, in bytes a second.
 	supposed = 250e6
 )
@@ -53,6 +61,7 @@ type chooser struct {
 	queued  int // bytes packed and not yet given to a connection
 	frames  int
 	probes  int
+	plain   int // frames since none was last not plainly the fastest
 }
 
 // newChooser is one that keeps to codec, whose effort it chooses, or begins with it.
@@ -81,12 +90,19 @@ func (c *chooser) probe() (other packing, ok bool) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.frames++; c.frames%probeEvery != 0 {
+	now, every := c.now(), probeEvery
+	if now == packNone {
+		every = probeEveryPlain
+	}
+	if c.frames++; c.frames%every != 0 {
 		return 0, false
 	}
 	c.probes++
 	other = c.among[c.probes%len(c.among)]
-	return other, other != packNone && other != c.now()
+	if now == packNone {
+		other = c.among[1]
+	}
+	return other, other != packNone && other != now
 }
 
 // packed notes what packing a frame has cost.
@@ -97,19 +113,25 @@ func (c *chooser) packed(way packing, raw, wire int, took time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.costs[way].learn(packCost{took.Seconds() / float64(raw), float64(wire) / float64(raw)})
+	if c.plain++; !c.plainest() {
+		c.plain = 0
+	}
 	c.choose()
 }
 
 // compared notes what one sample has cost packed as now and as other. A small one says little by itself, but something about
-// the one beside the other.
+// the one beside the other. None does nothing with a sample: beside it, the other's cost is taken as it is.
 func (c *chooser) compared(now, other packing, one, two packCost) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if one.time <= 0 || one.ratio <= 0 || two.time <= 0 || two.ratio <= 0 {
 		return
 	}
-	known := c.costs[now]
-	c.costs[other].learn(packCost{known.time * two.time / one.time, known.ratio * two.ratio / one.ratio})
+	if now != packNone {
+		known := c.costs[now]
+		two = packCost{known.time * two.time / one.time, known.ratio * two.ratio / one.ratio}
+	}
+	c.costs[other].learn(two)
 	c.choose()
 }
 
@@ -178,21 +200,49 @@ func (c *chooser) acked(n int, more bool) {
 
 // choose is called with c.mu held.
 func (c *chooser) choose() {
-	rate := c.link.rate
-	switch {
-	case c.final.Load() && c.link.full > 0:
-		rate = c.link.full
-	case rate == 0:
-		rate = supposed
-		if most := c.link.window(channelWindow); most > 0 {
-			rate = min(rate, most)
-		}
-	}
+	rate := c.rate()
 	way := choose(c.now(), c.among, &c.costs, rate)
+	if packs := c.packs(); way == packNone && len(packs) > 0 && c.plain < plainFrames && c.costs[packs[0]].ratio < compresses {
+		way = choose(packs[0], packs, &c.costs, rate)
+	}
 	if hardest := c.among[len(c.among)-1]; rate < slowLink && float64(c.queued) > rate*worthTrying.Seconds() {
 		way = hardest
 	}
 	c.way.Store(uint32(way))
+}
+
+// plainest says whether the link, as far as it has been seen, would carry what is not packed much faster than packed. It is
+// called with c.mu held.
+func (c *chooser) plainest() bool {
+	packs := c.packs()
+	if len(packs) == 0 || c.link.rate == 0 {
+		return false
+	}
+	rate := c.rate()
+	best := c.costs[choose(packs[0], packs, &c.costs, rate)]
+	return c.costs[packNone].perByte(rate)*plainly < best.perByte(rate)
+}
+
+// packs are the ways that make a frame smaller, if there is a choice.
+func (c *chooser) packs() []packing {
+	if c.among[0] != packNone {
+		return nil
+	}
+	return c.among[1:]
+}
+
+// rate is what the link is taken to carry, in bytes a second. It is called with c.mu held.
+func (c *chooser) rate() float64 {
+	switch {
+	case c.final.Load() && c.link.full > 0:
+		return c.link.full
+	case c.link.rate > 0:
+		return c.link.rate
+	}
+	if most := c.link.window(channelWindow); most > 0 {
+		return min(supposed, most)
+	}
+	return supposed
 }
 
 // choose is the way for a link of so many bytes a second.

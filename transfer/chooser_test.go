@@ -1,6 +1,9 @@
 package transfer
 
 import (
+	"fmt"
+	"os"
+	"strings"
 	"testing"
 	"time"
 )
@@ -104,11 +107,76 @@ func TestWhatASlowLinkHasNotCarriedYetIsTimeToTryHarder(t *testing.T) {
 	}
 }
 
+// packAll lets c see n megabytes of a heap, each packed in this way in as long.
+func packAll(c *chooser, way packing, took time.Duration, n int) {
+	for range n {
+		c.packed(way, 1<<20, int(heapCosts[way].ratio*(1<<20)), took)
+	}
+}
+
+// The traces are first rounds of a redis of 256 MiB over an unlimited link, on two processors that carried both hosts and more:
+// each frame's way, bytes on the wire, microseconds of packing, and what the link was taken for, in MB/s. They ended in none.
+func TestNoneIsNotTakenBecauseTheProcessorsWereBusyForAMoment(t *testing.T) {
+	for _, trace := range []string{"starved", "starved-longer"} {
+		text, err := os.ReadFile("testdata/chooser/" + trace + ".txt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newChooser(Zstd, false)
+		for n, line := range strings.Split(strings.TrimSpace(string(text)), "\n") {
+			var way packing
+			var wire, micros int
+			var link float64
+			if _, err := fmt.Sscan(line, &way, &wire, &micros, &link); err != nil {
+				t.Fatal(err)
+			}
+			c.link.rate = link * 1e6
+			c.packed(way, 1<<20, wire, time.Duration(micros)*time.Microsecond)
+			if c.now() == packNone {
+				t.Errorf("%s: none is taken after %d frames", trace, n+1)
+				break
+			}
+		}
+	}
+}
+
+func TestNoneIsTakenWhenPackingIsWhatHoldsUpAFastLink(t *testing.T) {
+	c := newChooser(S2, false)
+	c.costs = busyCosts
+	packAll(c, packS2, 20*time.Millisecond, 2*plainFrames)
+	if c.now() == packNone {
+		t.Fatal("none is taken on a link of which nothing is known")
+	}
+	c.link.rate = 1e9
+	packAll(c, packS2, 20*time.Millisecond, plainFrames-1)
+	if c.now() == packNone {
+		t.Fatal("none is taken too early")
+	}
+	packAll(c, packS2, 20*time.Millisecond, 1)
+	if c.now() != packNone {
+		t.Errorf("got %v", c.now())
+	}
+}
+
+func TestNoneIsLeftOnceTheProcessorsHaveTime(t *testing.T) {
+	c := newChooser(None, false)
+	c.costs, c.link.rate, c.plain = busyCosts, 500e6, plainFrames
+	for n := 0; c.now() == packNone; n++ {
+		if n == 64 {
+			t.Fatalf("after %d MiB it is still none: %+v", n, c.costs)
+		}
+		packAll(c, packNone, 125*time.Microsecond, 1)
+		if other, ok := c.probe(); ok { // a sample that is not packed takes no time
+			c.compared(packNone, other, packCost{1e-12, 1}, heapCosts[other])
+		}
+	}
+}
+
 func TestTheFinalPassKeepsToWhatTheLinkHasBeenSeenToCarry(t *testing.T) {
 	c := newChooser(None, false)
 	c.costs = busyCosts
 	c.link.full, c.link.rate = 100e6, 2e9 // it was idle since, and taken for faster
-	c.choose()
+	packAll(c, packS2, 10*time.Millisecond, plainFrames)
 	if c.now() != packNone {
 		t.Fatalf("between rounds: %v", c.now())
 	}

@@ -156,6 +156,20 @@ func (r *putReader) page() (p put, ok bool, err error) {
 	return p, true, nil
 }
 
+// together reads the next page and, if it is whole, those that follow it in its run: n pages, with all their pieces.
+func (r *putReader) together() (p put, n int, ok bool, err error) {
+	if p, ok, err = r.page(); !ok || err != nil || r.patched {
+		return p, 1, ok, err
+	}
+	for n = 1; r.pages > 0; n++ {
+		if _, _, err := r.page(); err != nil {
+			return p, n, false, err
+		}
+	}
+	p.pieces = p.pieces[:n*PageSize]
+	return p, n, true, nil
+}
+
 // uvarint and varint set r.entries to nil when it does not hold one.
 func (r *putReader) uvarint() uint64 {
 	v, n := binary.Uvarint(r.entries)

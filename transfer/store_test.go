@@ -71,3 +71,34 @@ func TestAPageHandedOverStaysUntilTheReceiverIsClosed(t *testing.T) {
 		t.Error("the slot that was not mapped could not be written")
 	}
 }
+
+func TestARunOfSlotsThatAreInPartNewReadsAsItWasWritten(t *testing.T) {
+	s, err := NewStore(8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	of := func(contents string) (pages []byte) {
+		for _, c := range []byte(contents) {
+			pages = append(pages, bytes.Repeat([]byte{c}, PageSize)...)
+		}
+		return pages
+	}
+	for _, put := range []struct {
+		first    uint32
+		contents string
+	}{{1, "abc"}, {2, "def"}, {1, "g"}, {5, "hi"}} {
+		if err := s.put(put.first, make([]Digest, len(put.contents)), of(put.contents)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(s.run(1, 6), of("gdefhi")) {
+		t.Error("the slots hold something else")
+	}
+	if err := s.put(8, make([]Digest, 1), of("j")); !errors.Is(err, ErrProtocol) {
+		t.Errorf("a gap: %v", err)
+	}
+	if err := s.put(7, make([]Digest, 3), of("klm")); !errors.Is(err, ErrProtocol) {
+		t.Errorf("more slots than there are: %v", err)
+	}
+}
