@@ -93,6 +93,8 @@ func TestGarbageIsRefusedWithKeyAndPlace(t *testing.T) {
 		{"a key twice", "listen: ':1'\nlisten: ':2'", []string{"listen", "second time"}},
 		{"an impossible address", "listen: nowhere", []string{`listen (w.yaml:1): "nowhere" is not of the form host:port`}},
 		{"several at once", "state_dir: here\nlog: {level: loud}\n", []string{"state_dir (w.yaml:1)", "log.level (w.yaml:2)", `"loud" is none of`}},
+		{"a disk that is nowhere", "store_spill: stores", []string{"store_spill (w.yaml:1)"}},
+		{"less than nothing for stores", "store_memory: -1", []string{"store_memory (w.yaml:1)"}},
 		{"two directories in one", "state_dir: /a\nrun_dir: /a", []string{"run_dir (w.yaml:2): is the same directory"}},
 		{"no YAML", "\tlisten", []string{"is not YAML"}},
 		{"a list at the top", "- a", []string{"keys and their values are expected here"}},

@@ -19,6 +19,8 @@ type Worker struct {
 	Coordinators []string `yaml:"coordinators" help:"host:port of the coordinators, any of which answers"`
 	CRIU         string   `yaml:"criu" help:"path of criu; empty: looked up in PATH"`
 	MemoryLimit  Size     `yaml:"memory_limit" help:"memory that trees moving here may take, in all; 0: what the host has free"`
+	StoreMemory  Size     `yaml:"store_memory" help:"memory that the pages of trees moving here may take before the trees are rebuilt, in all; 0: what is free"`
+	StoreSpill   string   `yaml:"store_spill" help:"directory on a disk for those pages that have no room in memory, encrypted; empty: such a tree is refused"`
 	Log          Log      `yaml:"log"`
 }
 
@@ -50,6 +52,12 @@ func (c Worker) Validate() error {
 	}
 	if c.MemoryLimit < 0 {
 		p.add("memory_limit", "%d is negative", int64(c.MemoryLimit))
+	}
+	if c.StoreMemory < 0 {
+		p.add("store_memory", "%d is negative", int64(c.StoreMemory))
+	}
+	if c.StoreSpill != "" {
+		p.directory("store_spill", c.StoreSpill)
 	}
 	p.log("log", c.Log)
 	return p.err()

@@ -23,7 +23,8 @@ func (c *Coordinator) place(l *lead, name string) (string, error) {
 func (c *Coordinator) chooseTarget(l *lead, w record.Workload, inv workerapi.Inventory, exclude map[string]string) (string, error) {
 	q := c.question(w.Name)
 	q.Source, q.Version, q.Exclude = w.Owner, inv.Engine.Version, exclude
-	q.Memory = placement.Need(l.workloadNow(w, time.Now()))
+	now := l.workloadNow(w, time.Now())
+	q.Memory, q.Store = placement.Need(now), placement.NeedOfStore(now)
 	host, not := placement.Choose(c.hostsNow(l), q)
 	if host == "" {
 		return "", errs.New(errs.Refused, "%s can move nowhere: %s", w.Name, placement.Explain(not)).

@@ -32,8 +32,8 @@ type applier struct {
 	file *openFile // nil if none
 
 	entries entryReader
-	runs    [][]byte // of one entry
-	sums    []Digest // of one entry
+	runs    []Content // of one entry
+	sums    []Digest  // of one entry
 }
 
 // openFile is a file being received.
@@ -85,7 +85,7 @@ func (a *applier) reserve() (*Store, error) {
 	if a.store == nil {
 		var err error
 		a.limits = a.target.Limits().filled()
-		if a.store, err = NewStore(a.limits.Slots); err != nil {
+		if a.store, err = NewStore(a.limits.Slots, a.limits.Room); err != nil {
 			return nil, err
 		}
 	}
@@ -251,11 +251,7 @@ func (a *applier) gather(slots []uint32) error {
 			a.sums = append(a.sums, a.store.digest(slots[i+n]))
 			n++
 		}
-		if first == 0 {
-			a.runs = append(a.runs, zeros[:n*PageSize])
-		} else {
-			a.runs = append(a.runs, a.store.run(first, n))
-		}
+		a.runs = append(a.runs, Content{a.store, first, n})
 		i += n
 	}
 	return nil
@@ -321,7 +317,7 @@ func (a *applier) end(b []byte) error {
 		return errs.New(errs.Failed, "%d pages and %d files have arrived: %w", a.result.Pages, a.result.Files, ErrDigest)
 	}
 	a.state.staged, a.state.root = true, root
-	a.result.Root, a.result.Slots = root, a.store.Used()
+	a.result.Root, a.result.Slots, a.result.Spilled = root, a.store.Used(), a.store.Spilled()
 	return nil
 }
 

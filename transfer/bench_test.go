@@ -14,7 +14,7 @@ type sink struct{ transfer.Target }
 
 func (sink) Limits() transfer.Limits                          { return transfer.Limits{Slots: 1 << 19, Pages: 1 << 40} }
 func (sink) Open(transfer.Space) (transfer.PageWriter, error) { return sink{}, nil }
-func (sink) Entry(uint64, uint32, [][]byte) error             { return nil }
+func (sink) Entry(uint64, uint32, []transfer.Content) error   { return nil }
 func (sink) Hole(uint64, uint32, uint64) error                { return nil }
 func (sink) Close() error                                     { return nil }
 

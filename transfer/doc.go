@@ -25,7 +25,7 @@
 // it to that), whatever the link and the tree. Beside that, outside Go's heap, its table takes some 84 bytes a slot in use,
 // 2.0 % of the tree. A sender that has ended keeps its figures only. A receiver uses at most about 12 MiB of buffers, a
 // window's bytes of frames that wait for one of another lane, 17 bytes a slot in use, and the store: PageSize bytes a slot in
-// use, outside Go's heap, given back at the end.
+// use, outside Go's heap, given back at the end. Room bounds that, and says whether the rest may stand on a disk.
 //
 // Start reading with Frames (frame.go), then sender.go and receiver.go side by side, and lanes.go.
 package transfer

@@ -151,9 +151,11 @@ func (c *counting) Open(Space) (PageWriter, error) {
 type countingFile struct{ c *counting }
 
 func (f countingFile) Write(p []byte) (int, error) { return len(p), nil }
-func (f countingFile) Entry(_ uint64, _ uint32, pages [][]byte) error {
-	for _, p := range pages {
-		_ = p[len(p)-1]
+func (f countingFile) Entry(_ uint64, _ uint32, content []Content) error {
+	for _, c := range content {
+		if b, err := c.Bytes(); err != nil || len(b) != c.Pages()*PageSize {
+			return protocol("%d bytes of %d pages: %v", len(b), c.Pages(), err)
+		}
 	}
 	return nil
 }

@@ -20,10 +20,8 @@ type Target interface {
 
 // PageWriter takes one space's pages, at ascending addresses.
 type PageWriter interface {
-	// Entry hands over a run of at most MaxRun pages; pages, put together, are its content. Each is a number of whole pages
-	// of the stream's store (Store.Offset), or of zeros that stand in none, which the writer may keep and must not write to: what was mapped once is never changed, and stays
-	// valid until Receiver.Close, also after the stream has ended or failed. pages itself is valid only during the call.
-	Entry(addr uint64, flags uint32, pages [][]byte) error
+	// Entry hands over a run of at most MaxRun pages; content, put together, is what it holds. The slice is valid only during the call.
+	Entry(addr uint64, flags uint32, content []Content) error
 	// Hole hands over a run without content (Sender.MapAbsent).
 	Hole(addr uint64, flags uint32, n uint64) error
 	// Close is called once, after the space's last run, or after a failure, which Receive then returns.
@@ -39,6 +37,7 @@ type Limits struct {
 	Spaces    int             // 65,536
 	Files     int             // 65,536
 	FileBytes uint64          // over all files; 2^40
+	Room      Room            // for the slots; the zero value is memory for all
 }
 
 func (l Limits) filled() Limits {
@@ -66,6 +65,7 @@ type Result struct {
 	Rounds    int
 	Pages     uint64 // mapped
 	Slots     int    // of the store, used
+	Spilled   int    // of these, on a disk
 	Spaces    int
 	Files     int
 	FileBytes uint64

@@ -11,12 +11,14 @@ import (
 
 	"drover/coordinator/api"
 	"drover/internal/workload"
+	workerapi "drover/worker/api"
 )
 
 // Question is what is to be placed and what is known besides the hosts.
 type Question struct {
 	Workload string
 	Memory   int64  // bytes the target must have free; see workload.MemoryNeed
+	Store    int64  // bytes of them that a target's limit for stores concerns, and that may be on its disk; see workload.StoreNeed
 	Source   string // the host it is on, "" for a workload that is to be started
 	Version  string // of the source's CRIU, which the target's must equal; "" does not care
 
@@ -78,6 +80,11 @@ func Fit(h api.Host, q Question) (r Rejection, ok bool) {
 
 // reject says why a host cannot take the workload, "" if it can, and whether that may pass by itself.
 func reject(h api.Host, q Question) (why string, passing bool) {
+	stores := workerapi.Stores{Memory: q.Store}
+	if h.Facts.Stores != nil {
+		stores = *h.Facts.Stores
+		q.Memory -= min(q.Store, stores.Spill)
+	}
 	switch {
 	case h.Name == q.Source:
 		return "it is there already", false
@@ -91,6 +98,8 @@ func reject(h api.Host, q Question) (why string, passing bool) {
 		return "it has not said yet what it has", true
 	case q.Version != "" && h.Facts.Engine.Version != q.Version:
 		return fmt.Sprintf("it has CRIU %s, the source has %s", orNone(h.Facts.Engine.Version), q.Version), false
+	case stores.Memory+stores.Spill < q.Store: // others give their part back
+		return fmt.Sprintf("%s free for stores, %s needed", mib(stores.Memory+stores.Spill), mib(q.Store)), q.Store <= stores.Limit
 	case h.Facts.MemoryFree < q.Memory:
 		return fmt.Sprintf("%s free, %s needed", mib(h.Facts.MemoryFree), mib(q.Memory)), false
 	case h.Facts.MemoryFree-q.Reserved[h.Name] < q.Memory:
@@ -114,6 +123,9 @@ func Explain(not []Rejection) string {
 
 // Need is the question's memory for a workload as its host last described it.
 func Need(w api.Workload) int64 { return workload.MemoryNeed(w.Status.RSS) }
+
+// NeedOfStore is the question's part of it for the store.
+func NeedOfStore(w api.Workload) int64 { return workload.StoreNeed(w.Status.RSS) }
 
 func mib(bytes int64) string { return fmt.Sprintf("%d MiB", max(bytes, 0)>>20) }
 

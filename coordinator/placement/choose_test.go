@@ -28,6 +28,10 @@ func silent(h *api.Host)   { h.State = "silent" }
 func unheard(h *api.Host)  { h.Facts = workerapi.HostFacts{} }
 func older(h *api.Host)    { h.Facts.Engine.Version = "4.1.1" }
 
+func stores(memory, disk int64) func(*api.Host) {
+	return func(h *api.Host) { h.Facts.Stores = &workerapi.Stores{Memory: memory, Spill: disk} }
+}
+
 func TestChoose(t *testing.T) {
 	three := []api.Host{host("gamma", 20*gib), host("alpha", 10*gib), host("beta", 20*gib)}
 	for _, c := range []struct {
@@ -50,6 +54,9 @@ func TestChoose(t *testing.T) {
 		{"not with another CRIU", []api.Host{host("alpha", gib), host("beta", 9*gib, older)}, Question{Version: "4.2.1"}, "alpha", "beta: it has CRIU 4.1.1, the source has 4.2.1"},
 		{"promised memory is not free", three, Question{Memory: 5 * gib, Reserved: map[string]int64{"beta": 16 * gib, "gamma": 14 * gib}}, "alpha", "beta: 20480 MiB free, but 16384 MiB of it is promised to moves under way; 5120 MiB needed"},
 		{"nothing fits", three, Question{Memory: 30 * gib}, "", "alpha: 10240 MiB free, 30720 MiB needed; beta: 20480 MiB free, 30720 MiB needed; gamma: 20480 MiB free, 30720 MiB needed"},
+		{"not with less than it needs for stores", []api.Host{host("alpha", 9*gib, stores(gib, 0)), host("beta", 9*gib, stores(2*gib, 0))}, Question{Memory: 4 * gib, Store: 2 * gib}, "beta", "alpha: 1024 MiB free for stores, 2048 MiB needed"},
+		{"a disk makes up for memory", []api.Host{host("alpha", 3*gib, stores(gib, 4*gib)), host("beta", 3*gib)}, Question{Memory: 4 * gib, Store: 2 * gib}, "alpha", "beta: 3072 MiB free, 4096 MiB needed"},
+		{"but not for the tree's own", []api.Host{host("alpha", gib, stores(gib, 9*gib))}, Question{Memory: 4 * gib, Store: 2 * gib}, "", "alpha: 1024 MiB free, 2048 MiB needed"},
 		{"no hosts", nil, Question{}, "", "there are no hosts"},
 	} {
 		got, not := Choose(c.hosts, c.q)

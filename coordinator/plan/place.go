@@ -79,7 +79,7 @@ func (d *decision) placeBack(i int, item api.PlanResult, w api.Workload) {
 
 func (d *decision) question(w api.Workload) placement.Question {
 	q := placement.Question{
-		Workload: w.Name, Memory: placement.Need(w), Source: w.Owner, Version: d.hosts[w.Owner].Facts.Engine.Version,
+		Workload: w.Name, Memory: placement.Need(w), Store: placement.NeedOfStore(w), Source: w.Owner, Version: d.hosts[w.Owner].Facts.Engine.Version,
 		Reserved: d.reserved, Incoming: d.byTarget, Workloads: d.owned, Exclude: map[string]string{},
 	}
 	for move, why := range d.s.Refused {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"drover/internal/errs"
+	"drover/internal/sealed"
 )
 
 // Extent is pages that follow each other in a process and in a file of pages.
@@ -53,6 +54,15 @@ func (x Index) Add(pid uint64, e Extent) {
 		}
 	}
 	x[pid] = append(all, e)
+}
+
+// at cuts an extent in two at an offset.
+func (e Extent) at(offset uint64) (before, beyond Extent) {
+	if e.Offset == Zeros || e.Offset >= offset {
+		return Extent{}, e
+	}
+	cut := e.Addr + min(offset-e.Offset, e.Pages*pageSize)
+	return e.clip(e.Addr, cut), e.clip(cut, e.end())
 }
 
 // within yields what of [from, to) of a process it knows, rising.
@@ -96,12 +106,21 @@ func WriteIndex(f io.Writer, x Index) error {
 	return w.Flush()
 }
 
-// FileMemory is Memory in a file of pages, which is mapped.
+// Files are a tree's memory in files, which may be given to another process.
+type Files struct {
+	Pages *os.File // offsets up to its size
+	// Spilled and Seals are of a sealed.Pages, with the offsets beyond that; nil if there are none.
+	Spilled, Seals *os.File
+	Index          *os.File // read from its beginning; see WriteIndex
+}
+
+// FileMemory is Memory in files. One of pages is mapped.
 type FileMemory struct {
-	index Index
-	file  *os.File
-	pages []byte
-	uses  uses
+	index   Index
+	file    *os.File
+	pages   []byte
+	spilled *sealed.Pages // nil if there are none
+	uses    uses
 
 	mu    sync.Mutex // guards spare
 	spare []stretch  // what nobody wants and has not been given back
@@ -109,31 +128,43 @@ type FileMemory struct {
 
 var _ Sparing = (*FileMemory)(nil)
 
-// OpenMemory maps a file of pages with its index, which is read from its beginning and may be closed then. What the file of pages
-// holds must not change until Close, but by GiveBack, which makes holes in it if it is open for writing.
-func OpenMemory(pages, index *os.File) (*FileMemory, error) {
-	info, err := pages.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("look at the memory's file: %w", err)
-	}
-	x, err := readIndex(io.NewSectionReader(index, 0, math.MaxInt64), uint64(info.Size()))
-	if err != nil {
-		return nil, errs.New(errs.Invalid, "read the memory's index: %w", err)
-	}
-	m := &FileMemory{index: x, file: pages, uses: make(uses, info.Size()/pageSize)}
-	for _, all := range x {
-		for _, e := range all {
-			if e.Offset != Zeros {
-				m.uses.add(e)
-			}
-		}
-	}
-	if info.Size() > 0 {
-		if m.pages, err = unix.Mmap(int(pages.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED); err != nil {
-			return nil, fmt.Errorf("map the memory's file: %w", err)
-		}
+// OpenMemory opens the memory in files, of which the index may be closed then. What the others hold must not change until Close, but by
+// GiveBack, which makes holes in the pages if they are open for writing.
+func OpenMemory(f Files) (*FileMemory, error) {
+	m := &FileMemory{file: f.Pages}
+	if err := m.open(f); err != nil {
+		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil
+}
+
+func (m *FileMemory) open(f Files) error {
+	info, err := f.Pages.Stat()
+	if err != nil {
+		return fmt.Errorf("look at the memory's file: %w", err)
+	}
+	m.uses = make(uses, info.Size()/pageSize)
+	size := m.uses.bytes()
+	if size > 0 {
+		if m.pages, err = unix.Mmap(int(f.Pages.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_SHARED); err != nil {
+			return fmt.Errorf("map the memory's file: %w", err)
+		}
+	}
+	if f.Spilled != nil {
+		if m.spilled, err = sealed.Open(f.Spilled, f.Seals); err != nil {
+			return err
+		}
+		size += uint64(m.spilled.Len()) * pageSize
+	}
+	if m.index, err = readIndex(io.NewSectionReader(f.Index, 0, math.MaxInt64), size); err != nil {
+		return errs.New(errs.Invalid, "read the memory's index: %w", err)
+	}
+	for _, all := range m.index {
+		for _, e := range all {
+			m.uses.add(e)
+		}
+	}
+	return nil
 }
 
 func readIndex(r io.Reader, size uint64) (Index, error) {
@@ -180,23 +211,35 @@ func readIndex(r io.Reader, size uint64) (Index, error) {
 func (m *FileMemory) Runs(pid, from, to uint64) iter.Seq[Run] {
 	return func(yield func(Run) bool) {
 		for e := range m.index.within(pid, from, to) {
-			r := Run{Addr: e.Addr, Zero: e.Pages}
-			if e.Offset != Zeros {
-				r = Run{Addr: e.Addr, Data: m.pages[e.Offset : e.Offset+e.Pages*pageSize]}
-			}
-			if !yield(r) {
+			mapped, beyond := e.at(m.uses.bytes())
+			if mapped.Pages > 0 && !yield(m.run(mapped)) || beyond.Pages > 0 && !yield(m.run(beyond)) {
 				return
 			}
 		}
 	}
 }
 
-// Close unmaps the pages.
-func (m *FileMemory) Close() error {
-	if m.pages == nil {
-		return nil
+// run is an extent that is not partly in the one file and partly in the other.
+func (m *FileMemory) run(e Extent) Run {
+	switch all := m.uses.bytes(); {
+	case e.Offset == Zeros:
+		return Run{Addr: e.Addr, Zero: e.Pages}
+	case e.Offset < all:
+		return Run{Addr: e.Addr, Data: m.pages[e.Offset : e.Offset+e.Pages*pageSize]}
+	default:
+		return Run{Addr: e.Addr, Sealed: Sealed{m.spilled, uint32((e.Offset - all) / pageSize), e.Pages}}
 	}
-	b := m.pages
-	m.pages = nil
-	return unix.Munmap(b)
+}
+
+// Close lets go of the files, and closes none.
+func (m *FileMemory) Close() error {
+	var err error
+	if m.spilled != nil {
+		err = m.spilled.Release()
+	}
+	if m.pages != nil {
+		err = errors.Join(err, unix.Munmap(m.pages))
+	}
+	m.pages, m.spilled = nil, nil
+	return err
 }

@@ -106,7 +106,7 @@ func (s *space) tryPut(m Memory, addr, end uint64) (done, zeros uint64, err erro
 		return each(m, s.pid, one.from, one.from+one.end-one.addr, func(r Run) error {
 			n, err := s.insist(fd, r, at)
 			at += n
-			if r.Data == nil {
+			if r.Zero > 0 {
 				zeros += n
 			}
 			return err

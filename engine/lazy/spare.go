@@ -23,8 +23,12 @@ type Sparing interface {
 // uses counts, by page of a file of pages, how often it is still wanted. A page may stand for many of a tree.
 type uses []atomic.Uint32
 
-// add counts the pages of one extent, before anybody else does.
+// bytes is the size of the file.
+func (u uses) bytes() uint64 { return uint64(len(u)) * pageSize }
+
+// add counts the pages of an extent, as far as they stand in the file.
 func (u uses) add(e Extent) {
+	e, _ = e.at(u.bytes())
 	for n := range e.Pages {
 		u[e.Offset/pageSize+n].Add(1)
 	}
@@ -50,7 +54,8 @@ func (u uses) over(first, n uint64, f func(first, n uint64)) {
 
 // Done implements Sparing.
 func (m *FileMemory) Done(pid, from, to uint64) {
-	m.inFile(pid, from, to, func(e Extent) {
+	for e := range m.index.within(pid, from, to) {
+		e, _ = e.at(m.uses.bytes())
 		m.uses.over(e.Offset/pageSize, e.Pages, func(first, n uint64) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
@@ -60,11 +65,15 @@ func (m *FileMemory) Done(pid, from, to uint64) {
 			}
 			m.spare = append(m.spare, stretch{first, n})
 		})
-	})
+	}
 }
 
 // Again implements Sparing.
-func (m *FileMemory) Again(pid, from, to uint64) { m.inFile(pid, from, to, m.uses.add) }
+func (m *FileMemory) Again(pid, from, to uint64) {
+	for e := range m.index.within(pid, from, to) {
+		m.uses.add(e)
+	}
+}
 
 // stretch is n pages of a file from first.
 type stretch struct{ first, n uint64 }
@@ -80,14 +89,5 @@ func (m *FileMemory) GiveBack() {
 	for _, s := range spare {
 		// What cannot be given back now goes with the file.
 		_ = unix.Fallocate(int(m.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, int64(s.first*pageSize), int64(s.n*pageSize))
-	}
-}
-
-// inFile calls f with what of [from, to) of a process stands in the file.
-func (m *FileMemory) inFile(pid, from, to uint64, f func(Extent)) {
-	for e := range m.index.within(pid, from, to) {
-		if e.Offset != Zeros {
-			f(e)
-		}
 	}
 }

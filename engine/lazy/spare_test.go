@@ -7,12 +7,15 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"drover/engine/image"
+	"drover/internal/errs"
+	"drover/internal/sealed"
 )
 
 // fileOf is a file in memory with so many pages, page n as content has it.
@@ -35,18 +38,8 @@ func fileOf(t testing.TB, pages int) *os.File {
 // open is OpenMemory with the index.
 func open(t testing.TB, pages *os.File, x Index) *FileMemory {
 	t.Helper()
-	index, err := os.CreateTemp(t.TempDir(), "index")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer index.Close()
-	if err := WriteIndex(index, x); err != nil {
-		t.Fatal(err)
-	}
-	m, err := OpenMemory(pages, index)
-	if err != nil {
-		t.Fatal(err)
-	}
+	m, err := OpenMemory(Files{Pages: pages, Index: indexFile(t, x)})
+	must(t, err)
 	t.Cleanup(func() { m.Close() })
 	return m
 }
@@ -180,31 +173,46 @@ func TestFillingGivesBackWhatIsInPlace(t *testing.T) {
 	}
 }
 
-// BenchmarkFill fills 1 GiB from a file in memory that gives pages back, and from one that does not: how long it takes, and how much
-// the file and the filled memory are together at most.
+// BenchmarkFill fills 1 GiB from a file in memory that gives pages back, from one that does not, and from a disk: how long it takes, and
+// how much the file in memory and the filled memory are together at most.
 func BenchmarkFill(b *testing.B) {
+	const pages = 1 << 18
+	inMemory := func(open func(path string) (*os.File, error)) func(*bed) (Files, *os.File) {
+		return func(bed *bed) (Files, *os.File) {
+			f := fileOf(bed, pages)
+			file, err := open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+			must(bed, err)
+			bed.Cleanup(func() { file.Close() })
+			x := Index{}
+			x.Add(pid, Extent{Addr: bed.addr(0), Pages: pages})
+			return Files{Pages: file, Index: indexFile(bed, x)}, f
+		}
+	}
 	for _, c := range []struct {
-		what string
-		open func(path string) (*os.File, error)
+		what  string
+		files func(*bed) (Files, *os.File)
 	}{
-		{"gives back", func(path string) (*os.File, error) { return os.OpenFile(path, os.O_RDWR, 0) }},
-		{"keeps", os.Open},
+		{"gives back", inMemory(func(path string) (*os.File, error) { return os.OpenFile(path, os.O_RDWR, 0) })},
+		{"keeps", inMemory(os.Open)},
+		{"from a disk", func(bed *bed) (Files, *os.File) {
+			f, _ := spilled(bed, pages, 1)
+			return f, f.Pages
+		}},
 	} {
 		b.Run(c.what, func(b *testing.B) {
-			var mu sync.Mutex
-			const pages = 1 << 18
-			f := fileOf(b, pages)
-			file, err := c.open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
-			must(b, err)
-			defer file.Close()
+			var f *os.File
 			bed := bedWith(b, pages, func(bed *bed) Memory {
-				x := Index{}
-				x.Add(pid, Extent{Addr: bed.addr(0), Pages: pages})
-				return open(b, file, x)
+				var files Files
+				files, f = c.files(bed)
+				m, err := OpenMemory(files)
+				must(b, err)
+				return m
 			})
+			bed.filler.config.Eager = false // as when the tree runs meanwhile
 			bed.ready()
+			var mu sync.Mutex
 			peak, next := uint64(0), uint64(0)
-			go func() { // the tree is released as soon as it may be
+			go func() { // it is released as soon as it may be
 				for bed.relay.Release() != nil {
 					runtime.Gosched()
 				}
@@ -224,3 +232,97 @@ func BenchmarkFill(b *testing.B) {
 		})
 	}
 }
+
+// indexFile is a file with the index.
+func indexFile(t testing.TB, x Index) *os.File {
+	t.Helper()
+	f, err := os.CreateTemp(t.TempDir(), "index")
+	must(t, err)
+	t.Cleanup(func() { f.Close() })
+	must(t, WriteIndex(f, x))
+	return f
+}
+
+// spilled is a memory of n pages of which the last stand on a disk, as the first do in a file in memory; one extent reaches from one
+// into the other.
+func spilled(b *bed, n, inMemory int) (Files, *sealed.Pages) {
+	b.Helper()
+	s, err := sealed.Create(b.TempDir(), uint32(n-inMemory))
+	must(b, err)
+	b.Cleanup(func() { s.Close() })
+	for i := inMemory; i < n; i++ {
+		must(b, s.Write(uint32(i-inMemory), content(i)))
+	}
+	x := Index{}
+	x.Add(pid, Extent{Addr: b.addr(0), Pages: uint64(n)})
+	f := Files{Pages: fileOf(b, inMemory), Index: indexFile(b, x)}
+	f.Spilled, f.Seals = s.Files()
+	return f, s
+}
+
+func TestPagesComeFromADisk(t *testing.T) {
+	const n, inMemory = 300, 100
+	var m *FileMemory
+	b := bedWith(t, n, func(b *bed) Memory {
+		f, _ := spilled(b, n, inMemory)
+		var err error
+		m, err = OpenMemory(f)
+		must(t, err)
+		b.fillMemory() // to compare with
+		return m
+	})
+	defer m.Close()
+	must(t, unix.Mprotect(b.mem[7*image.PageSize:130*image.PageSize], unix.PROT_READ)) // so that a chunk goes over mappings
+	b.ready()
+	b.touch(200)
+	b.touch(3)
+	stats, err := b.fill()
+	must(t, err)
+	for i := range n {
+		b.wantContent(i)
+	}
+	if stats.Zeros != 0 || stats.Bytes != (n-2)*image.PageSize || stats.Faults != 2 {
+		t.Errorf("%+v", stats)
+	}
+}
+
+func TestAPageThatTheDiskHasChangedKillsTheTree(t *testing.T) {
+	var m *FileMemory
+	b := bedWith(t, 100, func(b *bed) Memory {
+		f, s := spilled(b, 100, 10)
+		data, _ := s.Files()
+		_, err := data.WriteAt([]byte("xyz"), 50*image.PageSize)
+		must(t, err)
+		m, err = OpenMemory(f)
+		must(t, err)
+		return m
+	})
+	defer m.Close()
+	b.ready()
+	if _, err := b.fill(); err == nil || !strings.Contains(err.Error(), "is not what was written") {
+		t.Errorf("got %v", err)
+	}
+	if b.killed.Load() == 0 {
+		t.Error("the tree was not killed")
+	}
+}
+
+func TestAnIndexBeyondItsFilesIsRefused(t *testing.T) {
+	b := newBed(t, 20)
+	f, _ := spilled(b, 20, 10)
+	short, err := sealed.Create(t.TempDir(), 9)
+	must(t, err)
+	defer short.Close()
+	for what, files := range map[string]Files{
+		"no disk":          {Pages: f.Pages, Index: f.Index},
+		"less on the disk": {Pages: f.Pages, Index: f.Index, Spilled: first(short.Files()), Seals: second(short.Files())},
+		"no table":         {Pages: f.Pages, Index: f.Index, Spilled: f.Spilled, Seals: f.Pages},
+	} {
+		if m, err := OpenMemory(files); errs.KindOf(err) != errs.Invalid {
+			t.Errorf("%s: %v, %v", what, m, err)
+		}
+	}
+}
+
+func first(a, _ *os.File) *os.File  { return a }
+func second(_, b *os.File) *os.File { return b }

@@ -251,7 +251,7 @@ func openMemory(t *testing.T, dir string) *lazy.FileMemory {
 	index, err := os.Open(filepath.Join(dir, "index"))
 	must(t, err)
 	defer index.Close()
-	memory, err := lazy.OpenMemory(pages, index)
+	memory, err := lazy.OpenMemory(lazy.Files{Pages: pages, Index: index})
 	must(t, err)
 	return memory
 }

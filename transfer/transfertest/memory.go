@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"drover/transfer"
@@ -34,8 +35,11 @@ type MemorySpace struct {
 	above  uint64
 }
 
-// kept is a page as the stream handed it over, and its content then.
-type kept struct{ page, was []byte }
+// kept is what the stream handed over, and what it held then.
+type kept struct {
+	transfer.Content
+	was []byte
+}
 
 // MemoryFile is one file as it was received.
 type MemoryFile struct {
@@ -152,21 +156,25 @@ func (m *Memory) Open(s transfer.Space) (transfer.PageWriter, error) {
 }
 
 // Entry implements transfer.PageWriter.
-func (w *MemorySpace) Entry(addr uint64, flags uint32, pages [][]byte) error {
+func (w *MemorySpace) Entry(addr uint64, flags uint32, content []transfer.Content) error {
 	w.memory.mu.Lock()
 	defer w.memory.mu.Unlock()
 	if err := w.memory.step("entry"); err != nil {
 		return err
 	}
-	for _, run := range pages {
-		for ; len(run) >= transfer.PageSize; run = run[transfer.PageSize:] {
-			page := kept{run[:transfer.PageSize], bytes.Clone(run[:transfer.PageSize])}
-			w.memory.kept = append(w.memory.kept, page)
-			w.add(addr, flags, page.was)
-			addr += transfer.PageSize
+	for _, c := range content {
+		b, err := c.Bytes()
+		if err != nil {
+			return err
 		}
-		if len(run) != 0 {
-			w.memory.breach("page %#x: %d bytes are left", addr, len(run))
+		if len(b) != c.Pages()*transfer.PageSize || len(b) == 0 {
+			w.memory.breach("page %#x: %d pages have %d bytes", addr, c.Pages(), len(b))
+		}
+		b = bytes.Clone(b)
+		w.memory.kept = append(w.memory.kept, kept{c, b})
+		for page := range slices.Chunk(b, transfer.PageSize) {
+			w.add(addr, flags, page)
+			addr += transfer.PageSize
 		}
 	}
 	return nil
@@ -201,8 +209,8 @@ func (w *MemorySpace) Close() error {
 		w.memory.breach("a space was closed twice")
 	}
 	for i, k := range w.memory.kept {
-		if !bytes.Equal(k.page, k.was) {
-			w.memory.breach("page %d of those handed over has changed since", i)
+		if now, err := k.Bytes(); err != nil || !bytes.Equal(now, k.was) {
+			w.memory.breach("run %d of those handed over has changed since: %v", i, err)
 		}
 	}
 	w.Closed = true

@@ -11,6 +11,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"drover/internal/errs"
 	"drover/transfer"
 )
 
@@ -20,12 +21,19 @@ type Connect func() (source, target io.ReadWriteCloser, err error)
 // Stream is the conformance suite of the page stream over a sort of connection: whatever a tree does while rounds run, what
 // the target has in the end is the tree's memory at the freeze, byte for byte, and both ends say so with one digest.
 func Stream(t *testing.T, connect Connect) {
+	disk := t.TempDir()
 	rapid.Check(t, func(t *rapid.T) {
 		source, target, err := connect()
 		if err != nil {
 			t.Fatal(err)
 		}
 		m := &Memory{}
+		if rapid.Bool().Draw(t, "spills") {
+			m.Lim.Room = transfer.Room{
+				Memory: rapid.Uint32Range(0, 40).Draw(t, "slots in memory"), Spill: disk,
+				More: func(uint32) error { return errs.New(errs.Refused, "full") },
+			}
+		}
 		type result struct {
 			transfer.Result
 			err error

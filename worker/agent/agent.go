@@ -38,6 +38,10 @@ type Config struct {
 	Coordinators []string // host:port
 	// MemoryLimit is the most memory promised to incoming trees at once, in bytes; 0 is what the host has.
 	MemoryLimit int64
+	// StoreMemory is the most memory that the pages of incoming trees may take before the trees are rebuilt, all together, in bytes; 0
+	// is what is free. StoreSpill is a directory on a disk for those that have no room, "" refuses such trees.
+	StoreMemory int64
+	StoreSpill  string
 	CRIU        string // path of criu, "" looks in PATH
 	Log         *slog.Logger
 
@@ -137,6 +141,8 @@ func (c *Config) check() error {
 		return errs.New(errs.Invalid, "worker %s knows no coordinator", c.Name)
 	case c.MemoryLimit < 0:
 		return errs.New(errs.Invalid, "worker %s: a memory limit of %d bytes is not possible", c.Name, c.MemoryLimit)
+	case c.StoreMemory < 0:
+		return errs.New(errs.Invalid, "worker %s: %d bytes of memory for stores are not possible", c.Name, c.StoreMemory)
 	}
 	return c.Identity.Valid()
 }
@@ -145,6 +151,11 @@ func (a *Agent) prepare() error {
 	for _, dir := range []string{a.cfg.StateDir, a.cfg.RunDir, a.imagesDir()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return errs.New(errs.Failed, "make directory: %w", err)
+		}
+	}
+	if a.cfg.StoreSpill != "" {
+		if err := a.checkSpill(); err != nil {
+			return errs.New(errs.KindOf(err), "let stores spill to a disk: %w", err)
 		}
 	}
 	j, got, err := journal.Open(filepath.Join(a.cfg.StateDir, "journal"))
@@ -187,7 +198,10 @@ func (a *Agent) wire() {
 		Dial: func(ctx context.Context, to workerapi.Peer, extra []byte) (net.Conn, error) {
 			return a.pool.OpenApart(ctx, to.Address, pki.Worker(to.Host).String(), link.ChannelPages, extra)
 		},
-		Tracker: a.tracker, MemoryFree: a.memoryFree, Log: a.log,
+		Tracker: a.tracker, MemoryFree: a.memoryFree, MemoryLimit: a.cfg.MemoryLimit, Log: a.log,
+		Stores: session.Stores{
+			Memory: a.cfg.StoreMemory, Spill: a.cfg.StoreSpill, SpillFree: func() (int64, error) { return diskFree(a.cfg.StoreSpill) },
+		},
 	})
 }
 

@@ -124,6 +124,9 @@ func TestAWorkerThatCannotRunSaysWhy(t *testing.T) {
 		"knows no coordinator":  func(c *Config) { c.Coordinators = nil },
 		"is in use":             func(*Config) {}, // the same state directory
 		"a memory limit of -1 ": func(c *Config) { c.MemoryLimit = -1 },
+		"-1 bytes of memory":    func(c *Config) { c.StoreMemory = -1 },
+		"is itself in memory":   func(c *Config) { c.StoreSpill = "/dev/shm" },
+		"not a directory":       func(c *Config) { c.StoreSpill = "/dev/null/stores" },
 	} {
 		cfg := c.config(h)
 		change(&cfg)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"drover/internal/errs"
+	"drover/internal/sealed"
 	workerapi "drover/worker/api"
 )
 
@@ -22,11 +23,17 @@ func (a *Agent) Host(ctx context.Context) (workerapi.HostFacts, error) {
 	if f.Engine, err = a.engine.Probe(ctx); err != nil {
 		return f, errs.New(errs.KindOf(err), "probe the engine on %s: %w", a.cfg.Name, err)
 	}
-	total, free, err := memory()
+	if f.MemoryTotal, _, err = memory(); err != nil {
+		return f, err
+	}
+	room, err := a.Room()
 	if err != nil {
 		return f, err
 	}
-	f.MemoryTotal, f.MemoryFree = total, max(0, a.limited(free)-a.Reserved())
+	f.MemoryFree = max(0, room.Memory)
+	if a.cfg.StoreMemory > 0 || a.cfg.StoreSpill != "" {
+		f.Stores = &workerapi.Stores{Limit: a.cfg.StoreMemory, Memory: max(0, room.Store), Spill: room.Spill}
+	}
 	f.CertificateUntil = a.certs.Expires()
 	if boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
 		f.Boot = strings.TrimSpace(string(boot))
@@ -35,11 +42,27 @@ func (a *Agent) Host(ctx context.Context) (workerapi.HostFacts, error) {
 		first, _, _ := strings.Cut(string(load), " ")
 		f.Load1, _ = strconv.ParseFloat(first, 64)
 	}
-	var disk unix.Statfs_t
-	if err := unix.Statfs(a.cfg.StateDir, &disk); err == nil {
-		f.DiskFree = int64(disk.Bavail) * disk.Bsize
+	if free, err := diskFree(a.cfg.StateDir); err == nil {
+		f.DiskFree = free
 	}
 	return f, nil
+}
+
+// checkSpill makes the directory that stores spill to, and sees that they can.
+func (a *Agent) checkSpill() error {
+	if err := os.MkdirAll(a.cfg.StoreSpill, 0o700); err != nil {
+		return errs.New(errs.Failed, "make directory: %w", err)
+	}
+	return sealed.Check(a.cfg.StoreSpill)
+}
+
+// diskFree is what the disk of a directory could take, in bytes.
+func diskFree(dir string) (int64, error) {
+	var disk unix.Statfs_t
+	if err := unix.Statfs(dir, &disk); err != nil {
+		return 0, err
+	}
+	return int64(disk.Bavail) * disk.Bsize, nil
 }
 
 // memoryFree is what this host could give to trees, without what it has promised.

@@ -77,11 +77,28 @@ type HostFacts struct {
 	CPUs        int             `json:"cpus"`
 	MemoryTotal int64           `json:"memory_total"` // bytes
 	MemoryFree  int64           `json:"memory_free"`  // bytes available, less what sessions have reserved
-	DiskFree    int64           `json:"disk_free"`    // bytes, of the state directory
+	Stores      *Stores         `json:"stores,omitempty"`
+	DiskFree    int64           `json:"disk_free"` // bytes, of the state directory
 	Load1       float64         `json:"load1"`
 	Started     time.Time       `json:"started"` // of the worker
 	// CertificateUntil is when the worker's certificates run out unless it renews them before.
 	CertificateUntil time.Time `json:"certificate_until,omitzero"`
+}
+
+// Stores are what a host has free for stores, where that is not simply what memory is free.
+type Stores struct {
+	Limit  int64 `json:"limit,omitempty"` // bytes of memory that all may take together; 0 is all there is
+	Memory int64 `json:"memory"`          // bytes of memory that are left
+	Spill  int64 `json:"spill,omitempty"` // bytes of a disk, for what has no room there
+}
+
+// Room is what the host has free for trees that come.
+func (f HostFacts) Room() workload.Room {
+	r := workload.Room{Memory: f.MemoryFree, Store: f.MemoryFree}
+	if f.Stores != nil {
+		r.Store, r.Spill = f.Stores.Memory, f.Stores.Spill
+	}
+	return r
 }
 
 // LogOptions choose what Logs copies.

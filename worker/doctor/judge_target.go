@@ -111,9 +111,16 @@ func judgeCPU(f *findings, inv workerapi.Inventory, p place) {
 // judgeRoom asks for memory for the tree and disk for what is carried.
 func judgeRoom(f *findings, inv workerapi.Inventory, p place) {
 	need := workload.MemoryNeed(inv.RSS)
-	if p.facts.MemoryFree < need {
+	switch _, disk, ok := p.facts.Room().Split(inv.RSS); {
+	case !ok && p.facts.Stores != nil:
+		f.no("memory", "free some, raise the target's store_memory, allow or free room for store_spill, or choose another target",
+			"%d MiB free, %d MiB of it for stores and %d MiB of a disk; %d MiB needed, %d MiB of it for the store", p.facts.MemoryFree/mebibyte,
+			p.facts.Stores.Memory/mebibyte, p.facts.Stores.Spill/mebibyte, need/mebibyte, workload.StoreNeed(inv.RSS)/mebibyte)
+	case !ok:
 		f.no("memory", "free some, or choose another target", "%d MiB free, %d MiB needed", p.facts.MemoryFree/mebibyte, need/mebibyte)
-	} else {
+	case disk > 0:
+		f.ok("memory", "%d MiB free, %d MiB needed, %d MiB of it on a disk, encrypted", p.facts.MemoryFree/mebibyte, need/mebibyte, disk/mebibyte)
+	default:
 		f.ok("memory", "%d MiB free, %d MiB needed", p.facts.MemoryFree/mebibyte, need/mebibyte)
 	}
 	const reserve = 64 * mebibyte

@@ -28,9 +28,11 @@ import (
 // The descriptors that a filler is given.
 const (
 	fillReadyFD = 3 + iota // a pipe on which it says that it is ready, or why not
-	fillPagesFD            // the pages, see lazy.OpenMemory
-	fillIndexFD            // and their index
 	fillLeashFD            // a pipe: once its other end is closed, nobody will restore what has not been begun
+	fillPagesFD            // the memory: lazy.Files
+	fillIndexFD
+	fillSpilledFD // if it spills
+	fillSealsFD
 )
 
 // Filling is how far a filler is.
@@ -64,10 +66,10 @@ func ReadFilling(dir Dir) (Filling, error) {
 	return f, nil
 }
 
-// StartFiller starts a filler for a restore from the images directory, into the cgroup, and returns when it listens. pages and index
-// stay the caller's; they are read when the restore begins. eager is lazy.Config.Eager. binary is drover's own, "" for the running one. letGo, to be called once,
-// ends a filler whose restore has not begun; another goes on.
-func StartFiller(ctx context.Context, dir Dir, images, group string, pages, index *os.File, eager bool, binary string) (letGo func(), err error) {
+// StartFiller starts a filler for a restore from the images directory, into the cgroup, and returns when it listens. The memory's files
+// stay the caller's; they are read when the restore begins. eager is lazy.Config.Eager. binary is drover's own, "" for the running one.
+// letGo, to be called once, ends a filler whose restore has not begun; another goes on.
+func StartFiller(ctx context.Context, dir Dir, images, group string, memory lazy.Files, eager bool, binary string) (letGo func(), err error) {
 	into, err := keepersGroup()
 	if err != nil {
 		return nil, err
@@ -92,12 +94,15 @@ func StartFiller(ctx context.Context, dir Dir, images, group string, pages, inde
 	if binary == "" {
 		binary = "/proc/self/exe"
 	}
-	cmd := exec.Command(binary, "keeper", "fill", strconv.FormatBool(eager), string(dir), images, group)
+	cmd := exec.Command(binary, "keeper", "fill", strconv.FormatBool(eager), strconv.FormatBool(memory.Spilled != nil), string(dir), images, group)
 	cmd.Args[0] = "drover"
 	cmd.Env = []string{}
 	cmd.Dir = "/"
 	cmd.Stderr = logFile
-	cmd.ExtraFiles = []*os.File{readyWrite, pages, index, held}
+	cmd.ExtraFiles = []*os.File{readyWrite, held, memory.Pages, memory.Index}
+	if memory.Spilled != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, memory.Spilled, memory.Seals)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, UseCgroupFD: true, CgroupFD: int(into.Fd())}
 	if err := cmd.Start(); err != nil {
 		leash.Close()
@@ -118,15 +123,22 @@ func StartFiller(ctx context.Context, dir Dir, images, group string, pages, inde
 }
 
 // fill is the process.
-func fill(eager bool, dir Dir, images, group string) int {
-	ready, leash := os.NewFile(fillReadyFD, "ready"), os.NewFile(fillLeashFD, "leash")
-	pages, index := os.NewFile(fillPagesFD, "pages"), os.NewFile(fillIndexFD, "index")
-	for fd := fillReadyFD; fd <= fillLeashFD; fd++ {
+func fill(eager, spilled bool, dir Dir, images, group string) int {
+	last := fillIndexFD
+	if spilled {
+		last = fillSealsFD
+	}
+	for fd := fillReadyFD; fd <= last; fd++ {
 		unix.CloseOnExec(fd)
+	}
+	ready, leash := os.NewFile(fillReadyFD, "ready"), os.NewFile(fillLeashFD, "leash")
+	memory := lazy.Files{Pages: os.NewFile(fillPagesFD, "pages"), Index: os.NewFile(fillIndexFD, "index")}
+	if spilled {
+		memory.Spilled, memory.Seals = os.NewFile(fillSpilledFD, "spilled"), os.NewFile(fillSealsFD, "seals")
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("fill", images)
 	f, note, err := beginFilling(dir, lazy.Config{
-		Memory: func() (lazy.Memory, error) { return lazy.OpenMemory(pages, index) },
+		Memory: func() (lazy.Memory, error) { return lazy.OpenMemory(memory) },
 		Kill:   func() error { return killTree(group, log) },
 		Eager:  eager,
 	}, images)

@@ -28,8 +28,8 @@ func Main(args []string) int {
 	case len(args) == 1 && args[0] == "setup":
 		runtime.LockOSThread()
 		setup() // becomes the tree
-	case len(args) == 5 && args[0] == "fill":
-		return fill(args[1] == "true", Dir(args[2]), args[3], args[4])
+	case len(args) == 6 && args[0] == "fill":
+		return fill(args[1] == "true", args[2] == "true", Dir(args[3]), args[4], args[5])
 	case len(args) == 2 && args[0] == "run":
 		return run(Dir(args[1]))
 	}

@@ -105,17 +105,6 @@ func (r *Registry) States() []workerapi.SessionState {
 	return states
 }
 
-// Reserved is the memory that targets have been promised and do not use yet, in bytes.
-func (r *Registry) Reserved() int64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var sum int64
-	for _, n := range r.reserved {
-		sum += n
-	}
-	return sum
-}
-
 // Unheard lists sessions that have not ended and of which no coordinator has spoken for that long.
 func (r *Registry) Unheard(silence time.Duration) []workerapi.SessionState {
 	var out []workerapi.SessionState

@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"drover/engine"
-	"drover/engine/image"
 	"drover/engine/lazy"
 	"drover/internal/errs"
 	"drover/internal/migration"
@@ -20,7 +19,6 @@ import (
 // memory is the private memory of a tree that comes: where in the stream's store which page stands. The content stays there, and
 // another process puts it into the restored tree.
 type memory struct {
-	store *transfer.Store
 	index lazy.Index
 	file  *os.File // the index, once it is complete
 	pages uint64
@@ -46,10 +44,15 @@ func (t *target) beginFill(ctx context.Context, stream *transfer.Receiver) (*mem
 	if err != nil {
 		return nil, errs.New(errs.Failed, "make a file for the memory's index: %w", err)
 	}
-	m := &memory{store: store, index: lazy.Index{}, file: os.NewFile(uintptr(fd), "drover-index")}
+	m := &memory{index: lazy.Index{}, file: os.NewFile(uintptr(fd), "drover-index")}
 	soon := time.Duration(float64(t.req.Inventory.RSS)/t.host.fillRate()*float64(time.Second)) <= fillSoon
 	m.eager = t.req.Options.Fill == workerapi.FillHeld || t.req.Options.Fill == "" && soon
-	if m.letGo, err = t.shell.Fill(ctx, store.File(), m.file, m.eager); err != nil {
+	files := lazy.Files{Index: m.file}
+	pages, spilled := store.Files()
+	if files.Pages = pages; spilled != nil {
+		files.Spilled, files.Seals = spilled.Files()
+	}
+	if m.letGo, err = t.shell.Fill(ctx, files, m.eager); err != nil {
 		m.file.Close()
 		return nil, errs.New(errs.KindOf(err), "prepare to fill in the memory: %w", err)
 	}
@@ -64,15 +67,14 @@ func (m *memory) close() {
 	}
 }
 
-// add notes the content of pages, which stands in the store; addresses of a process rise from call to call.
-func (m *memory) add(pid, addr uint64, data []byte) {
-	n := uint64(len(data)) / image.PageSize
-	m.pages += n
-	at, ok := m.store.Offset(data)
+// add notes the content of pages, which stays in the store; addresses of a process rise from call to call.
+func (m *memory) add(pid, addr uint64, c transfer.Content) {
+	at, ok := c.Offset()
 	if !ok {
 		at = lazy.Zeros
 	}
-	m.index.Add(pid, lazy.Extent{Addr: addr, Pages: n, Offset: at})
+	m.pages += uint64(c.Pages())
+	m.index.Add(pid, lazy.Extent{Addr: addr, Pages: uint64(c.Pages()), Offset: at})
 }
 
 // seal writes the index for what fills.

@@ -22,6 +22,7 @@ type incoming struct {
 	migration migration.ID
 	epoch     migration.Epoch
 	rss       int64
+	room      transfer.Room
 	fill      *memory   // takes what need not be in the images; nil puts all into them
 	spaces    uint32    // opened so far
 	begun     time.Time // when the first was: the final pass had begun, the tree did not run
@@ -35,7 +36,7 @@ func (in *incoming) Limits() transfer.Limits {
 	pages := uint64(max(in.rss, 0)) / image.PageSize
 	return transfer.Limits{
 		Migration: in.migration, Epoch: in.epoch,
-		Slots: uint32(min(2*pages+1<<18, 1<<31)), Pages: 4*pages + 1<<20,
+		Slots: uint32(min(2*pages+1<<18, 1<<31)), Pages: 4*pages + 1<<20, Room: in.room,
 	}
 }
 
@@ -63,16 +64,20 @@ type pageWriter struct {
 }
 
 // Entry takes pages that may be filled in after the restore out of the images, if that is how this tree is restored.
-func (w pageWriter) Entry(addr uint64, flags uint32, pages [][]byte) error {
+func (w pageWriter) Entry(addr uint64, flags uint32, content []transfer.Content) error {
 	if w.fill != nil && w.space.Kind == image.Process && flags&image.PELazy != 0 {
-		n := 0
-		for _, data := range pages {
-			w.fill.add(w.space.ID, addr+uint64(n), data)
-			n += len(data)
+		n := uint64(0)
+		for _, c := range content {
+			w.fill.add(w.space.ID, addr+n*image.PageSize, c)
+			n += uint64(c.Pages())
 		}
-		return w.Hole(addr, image.PELazy, uint64(n)/image.PageSize)
+		return w.Hole(addr, image.PELazy, n)
 	}
-	for _, data := range pages {
+	for _, c := range content {
+		data, err := c.Bytes()
+		if err != nil {
+			return err
+		}
 		if err := w.Run(addr, flags&^image.PELazy, data); err != nil {
 			return err
 		}

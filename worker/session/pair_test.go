@@ -45,12 +45,18 @@ type pair struct {
 	id      migration.ID
 	opts    workerapi.MoveOptions
 	free    int64
-	lazy    bool // the engines can leave the memory out
+	stores  session.Stores // beta's
+	lazy    bool           // the engines can leave the memory out
 }
 
 func newPair(t *testing.T) *pair {
 	t.Helper()
-	p := &pair{t: t, world: sessiontest.NewWorld(), dirs: map[string]string{}, logs: map[string]*journal.Journal{}, id: id, free: 1 << 30, lazy: true, network: transfertest.NewNetwork()}
+	return newPairWith(t, session.Stores{})
+}
+
+func newPairWith(t *testing.T, stores session.Stores) *pair {
+	t.Helper()
+	p := &pair{stores: stores, t: t, world: sessiontest.NewWorld(), dirs: map[string]string{}, logs: map[string]*journal.Journal{}, id: id, free: 1 << 30, lazy: true, network: transfertest.NewNetwork()}
 	for _, h := range []string{"alpha", "beta"} {
 		p.dirs[h] = t.TempDir()
 	}
@@ -82,7 +88,7 @@ func (p *pair) worker(host string, trees *sessiontest.Host) *session.Registry {
 	p.t.Cleanup(func() { j.Close() })
 	r := session.New(session.Config{
 		Host: host, Trees: trees, Journal: j, Tracker: sessiontest.Tracker, Images: p.dirs[host],
-		MemoryFree: func() (int64, error) { return p.free, nil },
+		MemoryFree: func() (int64, error) { return p.free, nil }, Stores: p.stores,
 		Dial: func(ctx context.Context, to workerapi.Peer, extra []byte) (net.Conn, error) {
 			return p.dial(ctx, host, to, extra)
 		},

@@ -33,7 +33,10 @@ type Config struct {
 	Images string
 	// MemoryFree is the memory this host could still give to trees, in bytes, without what sessions have reserved.
 	MemoryFree func() (int64, error)
-	Log        *slog.Logger
+	// MemoryLimit is the most that trees that come are promised, in bytes; 0 is what is free.
+	MemoryLimit int64
+	Stores      Stores
+	Log         *slog.Logger
 }
 
 // Registry holds the sessions of a host and answers the calls of workerapi.Worker that concern them.
@@ -49,8 +52,8 @@ type Registry struct {
 	sessions map[migration.ID]*session
 	order    []migration.ID             // in which they were opened
 	epochs   map[string]migration.Epoch // the newest seen of each workload
-	reserved map[migration.ID]int64     // bytes of memory
-	rate     float64                    // of the last filling of a tree's memory, bytes a second; 0 if there was none
+	promised map[migration.ID]promise
+	rate     float64 // of the last filling of a tree's memory, bytes a second; 0 if there was none
 }
 
 // New makes a registry without sessions; Recover then takes up those of a journal.
@@ -61,7 +64,7 @@ func New(cfg Config) *Registry {
 	r := &Registry{
 		cfg:       cfg,
 		bandwidth: bandwidth{of: map[migration.ID]*sending{}},
-		sessions:  map[migration.ID]*session{}, epochs: map[string]migration.Epoch{}, reserved: map[migration.ID]int64{},
+		sessions:  map[migration.ID]*session{}, epochs: map[string]migration.Epoch{}, promised: map[migration.ID]promise{},
 	}
 	r.ctx, r.close = context.WithCancel(context.Background())
 	return r
@@ -222,7 +225,7 @@ func (r *Registry) forget(id migration.ID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.sessions, id)
-	delete(r.reserved, id)
+	delete(r.promised, id)
 	r.order = slices.DeleteFunc(r.order, func(o migration.ID) bool { return o == id })
 }
 

@@ -18,12 +18,6 @@ import (
 	"drover/worker/tree"
 )
 
-// What a target must have free before it takes a tree: its memory as images and as the tree itself, and something to work in.
-const (
-	memoryTimes = 2
-	memorySpare = 64 << 20
-)
-
 // target is the side that gets the tree and lets it run only when a verdict says so.
 type target struct {
 	*session
@@ -73,35 +67,6 @@ func openTarget(ctx context.Context, s *session) (side, error) {
 	return t, nil
 }
 
-// reserve promises memory to a migration, if this host has it.
-func (r *Registry) reserve(id migration.ID, rss int64) error {
-	need := memoryTimes*max(rss, 0) + memorySpare
-	free, err := r.cfg.MemoryFree()
-	if err != nil {
-		return errs.New(errs.Failed, "look at the memory of %s: %w", r.cfg.Host, err)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	promised := int64(0)
-	for other, n := range r.reserved {
-		if other != id {
-			promised += n
-		}
-	}
-	if free-promised < need {
-		return errs.New(errs.Refused, "%s has %d MiB of memory free and %d MiB of it promised: the tree needs %d MiB, as images and as itself",
-			r.cfg.Host, free>>20, promised>>20, need>>20).WithNext("choose another host or free memory on %s", r.cfg.Host)
-	}
-	r.reserved[id] = need
-	return nil
-}
-
-func (r *Registry) free(id migration.ID) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.reserved, id)
-}
-
 // channel is a page channel that the source has opened.
 type channel struct {
 	net.Conn
@@ -131,7 +96,7 @@ func (t *target) take(ctx context.Context, conn net.Conn) error {
 
 // work receives the copy, rebuilds the tree from it and holds it.
 func (t *target) work(ctx context.Context) error {
-	in := &incoming{ctx: ctx, shell: t.shell, migration: t.req.Migration, epoch: t.req.Epoch, rss: t.req.Inventory.RSS}
+	in := &incoming{ctx: ctx, shell: t.shell, migration: t.req.Migration, epoch: t.req.Epoch, rss: t.req.Inventory.RSS, room: t.host.storeRoom(t.req.Migration)}
 	stream := transfer.NewReceiver(in)
 	defer func() { go stream.Close() }() // giving back the store takes time that the blackout need not wait for
 	var err error
@@ -181,6 +146,9 @@ func (t *target) receive(ctx context.Context, stream *transfer.Receiver, in *inc
 		}
 		if end.err != nil {
 			return errs.New(errs.KindOf(end.err), "receive %s from %s: %w", t.req.Spec.Name, t.req.Source.Host, end.err)
+		}
+		if n := int64(end.got.Spilled); n > 0 {
+			t.log.Info("part of the store is on a disk", "bytes", n*transfer.PageSize, "of", int64(end.got.Slots)*transfer.PageSize)
 		}
 		t.frozen, t.frozeAt, t.begun = in.last.FrozenFor, time.Now(), in.begun
 		t.change("", func(st *workerapi.SessionState) {

@@ -6,10 +6,10 @@ package tree
 import (
 	"context"
 	"io"
-	"os"
 	"time"
 
 	"drover/engine"
+	"drover/engine/lazy"
 	"drover/internal/migration"
 	workerapi "drover/worker/api"
 )
@@ -103,11 +103,11 @@ type Shell interface {
 	// Fills says whether this host can fill in the memory of a tree that was restored without it (engine.RestoreRequest.Lazy);
 	// errs.Unavailable says why it cannot.
 	Fills(ctx context.Context) error
-	// Fill begins to wait for such a restore from Images: the memory is that of pages and index (lazy.OpenMemory), which are read
-	// when it begins and stay the caller's. What fills outlives this process, and goes on once the restore has begun until every page
-	// is in place. letGo is to be called when the restore is held or will not be.
+	// Fill begins to wait for such a restore from Images: the memory's files are read when it begins, and stay the caller's. What fills
+	// outlives this process, and goes on once the restore has begun until every page is in place. letGo is to be called when the restore
+	// is held or will not be.
 	// eager fills all before the tree is released (lazy.Config.Eager).
-	Fill(ctx context.Context, pages, index *os.File, eager bool) (letGo func(), err error)
+	Fill(ctx context.Context, memory lazy.Files, eager bool) (letGo func(), err error)
 	// Filling says how far it is, for this process or one before it. errs.Failed says that it has ended before all was in place: a tree
 	// that was released is dead or has to be killed. errs.NotFound says that there is nothing that fills, and other errors nothing.
 	Filling() (Filling, error)

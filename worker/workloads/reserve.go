@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"drover/engine"
+	"drover/engine/lazy"
 	"drover/internal/errs"
 	"drover/internal/migration"
 	"drover/internal/workload"
@@ -289,8 +290,8 @@ func (s *shell) Fills(ctx context.Context) error {
 }
 
 // Fill implements tree.Shell.
-func (s *shell) Fill(ctx context.Context, pages, index *os.File, eager bool) (letGo func(), err error) {
-	return keeper.StartFiller(ctx, s.h.keeperDir(s.e.name), s.Images(), s.Cgroup(), pages, index, eager, s.h.cfg.Binary)
+func (s *shell) Fill(ctx context.Context, memory lazy.Files, eager bool) (letGo func(), err error) {
+	return keeper.StartFiller(ctx, s.h.keeperDir(s.e.name), s.Images(), s.Cgroup(), memory, eager, s.h.cfg.Binary)
 }
 
 // Filling implements tree.Shell.

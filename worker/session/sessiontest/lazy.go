@@ -75,31 +75,50 @@ func (s still) Read(pid, addr uint64, buf []byte) error {
 func (s shell) Fills(context.Context) error { return s.step("fills") }
 
 // Fill is tree.Shell's: the restore fills.
-func (s shell) Fill(_ context.Context, pages, index *os.File, _ bool) (func(), error) {
+func (s shell) Fill(_ context.Context, memory lazy.Files, _ bool) (func(), error) {
 	if err := s.step("fill"); err != nil {
 		return nil, err
 	}
-	f := &filler{}
-	for _, to := range []struct{ own, given **os.File }{{&f.pages, &pages}, {&f.index, &index}} { // as another process has its own
-		fd, err := unix.FcntlInt((*to.given).Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	f := &filler{memory: memory}
+	for _, file := range []**os.File{&f.memory.Pages, &f.memory.Index, &f.memory.Spilled, &f.memory.Seals} { // as another process has its own
+		if *file == nil {
+			continue
+		}
+		fd, err := unix.FcntlInt((*file).Fd(), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
 			return nil, err
 		}
-		*to.own = os.NewFile(uintptr(fd), (*to.given).Name())
+		*file = os.NewFile(uintptr(fd), (*file).Name())
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.filler = f
-	return func() {}, nil
+	return f.letGo, nil
 }
 
 // filler is what fills in the memory of a tree. It goes on as slowly as the world's step "filled" lets it.
 type filler struct {
-	pages, index *os.File
+	memory lazy.Files
 
 	mu    sync.Mutex
+	begun bool
 	state tree.Filling
 	err   error
+}
+
+// letGo ends a filler whose restore has not begun.
+func (f *filler) letGo() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.begun {
+		f.end()
+	}
+}
+
+func (f *filler) end() {
+	for _, file := range []*os.File{f.memory.Pages, f.memory.Index, f.memory.Spilled, f.memory.Seals} {
+		file.Close() // nil is refused
+	}
 }
 
 // Filling is tree.Shell's.
@@ -117,15 +136,24 @@ func (s shell) Filling() (tree.Filling, error) {
 
 // serve fills a tree that has been restored, of which it has every page.
 func (f *filler) serve(p *place, c *Copy) error {
-	m, err := lazy.OpenMemory(f.pages, f.index)
+	f.mu.Lock()
+	f.begun = true
+	f.mu.Unlock()
+	m, err := lazy.OpenMemory(f.memory)
 	if err != nil {
+		f.end()
 		return err
 	}
 	bytes := uint64(0)
 	for _, pid := range []uint64{1, 7} { // as Run made them
 		for r := range m.Runs(pid, 0, 1<<47) {
 			data := r.Data
-			if data == nil {
+			if s := r.Sealed; s.Pages > 0 {
+				data = make([]byte, s.Pages*image.PageSize)
+				if err := s.In.Read(s.First, data); err != nil {
+					return err
+				}
+			} else if data == nil {
 				data = make([]byte, r.Zero*image.PageSize)
 			}
 			c.fill(image.Space{Kind: image.Process, ID: pid}, r.Addr, slices.Clone(data))
@@ -134,6 +162,7 @@ func (f *filler) serve(p *place, c *Copy) error {
 	}
 	f.say(tree.Filling{All: bytes}, nil)
 	go func() {
+		defer f.end()
 		defer m.Close()
 		if err := p.step("filled"); err != nil {
 			c.Kill(9)
