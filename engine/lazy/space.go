@@ -16,7 +16,7 @@ import (
 const (
 	pageSize = image.PageSize
 	// chunkBytes are put in place in one go: what a fault waits for at most.
-	chunkBytes = 256 << 10
+	chunkBytes = 64 << 10
 )
 
 // space is the memory of one process: one of the images, or one that those have forked since.
