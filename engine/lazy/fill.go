@@ -209,9 +209,9 @@ func (f *Filler) awaitRelease(ctx context.Context) error {
 }
 
 // giveBackEvery is how often a helper looks for what can be given back.
-const giveBackEvery = time.Millisecond
+const giveBackEvery = 5 * time.Millisecond
 
-// giveBack gives back what is in place until done is closed.
+// giveBack gives back what is in place, if memory is scarce, until done is closed.
 func (p *pass) giveBack(done <-chan struct{}) {
 	spares, ok := p.f.memory.(Sparing)
 	if !ok {
@@ -220,7 +220,9 @@ func (p *pass) giveBack(done <-chan struct{}) {
 	for t := time.NewTicker(giveBackEvery); ; {
 		select {
 		case <-t.C:
-			spares.GiveBack()
+			if scarce := p.f.config.Scarce; scarce == nil || scarce(p.all-min(p.done.Load(), p.all)) {
+				spares.GiveBack()
+			}
 		case <-done:
 			t.Stop()
 			return

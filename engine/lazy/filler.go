@@ -24,6 +24,9 @@ type Config struct {
 	// Eager fills from the hold on, with all that the machine gives. Else nothing but what is asked for is put in place before the tree has
 	// been released, so that the release is not held up, and then the tree's own work goes first.
 	Eager bool
+	// Scarce says, when so many bytes are still to be put in place, whether the machine needs what Sparing memory can give back meanwhile. A
+	// program that asks for pages waits longer then. nil is always.
+	Scarce func(left uint64) bool
 }
 
 // Filler fills the memory of one tree that is restored lazily. Listen makes one, Close ends it whatever became of it.

@@ -141,6 +141,7 @@ func fill(eager, spilled bool, dir Dir, images, group string) int {
 		Memory: func() (lazy.Memory, error) { return lazy.OpenMemory(memory) },
 		Kill:   func() error { return killTree(group, log) },
 		Eager:  eager,
+		Scarce: scarce,
 	}, images)
 	_ = json.NewEncoder(ready).Encode(orNone(toWire(err))) // who does not hear it lets go of the leash
 	ready.Close()
