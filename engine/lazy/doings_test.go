@@ -219,8 +219,10 @@ func TestATreeMayUnmapWhatIsJustBeingFilled(t *testing.T) {
 // TestAMoveMayShrink: mremap(FIXED) that shrinks.
 func TestAMoveMayShrink(t *testing.T) {
 	const chunk = chunkBytes / image.PageSize
-	b := newBed(t, 100*chunk)
-	b.filler.config.Memory = Known(paced{b.memory})
+	b := bedWith(t, 100*chunk, func(b *bed) Memory {
+		b.fillMemory()
+		return paced{b.memory}
+	})
 	b.ready()
 	done := make(chan error, 1)
 	go func() { _, err := b.fill(); done <- err }()
