@@ -48,6 +48,7 @@ func (f *Filler) Fill(ctx context.Context, progress func(done, all uint64)) (Sta
 	if err == nil {
 		p.vouched()
 		err = f.awaitRelease(ctx)
+		begin = time.Now() // to wait for the verdict is not to fill
 	}
 	for err == nil {
 		if err = p.run(ctx); err == nil && f.idle() {
