@@ -115,7 +115,7 @@ func (r *Registry) Unheard(silence time.Duration) []workerapi.SessionState {
 			continue
 		}
 		s.mu.Lock()
-		silent := time.Since(s.heard) >= silence && !ended(s.diary.state.Step)
+		silent := time.Since(s.heard) >= silence && !s.diary.state.Ended()
 		s.mu.Unlock()
 		if silent {
 			out = append(out, s.state())
@@ -131,21 +131,14 @@ func (r *Registry) Learn(ctx context.Context, id migration.ID, phase migration.P
 	if err != nil {
 		return err
 	}
-	v := phase.Verdict()
-	// Once both hosts have undone it, the phase no longer tells an abort from a reclaim; what this host has done does.
-	if phase == migration.RolledBack && s.state().Verdict == migration.Commit {
-		v = migration.Reclaim
-	}
+	v, epoch, confirmed := s.facts().Learn(phase)
 	if v == migration.Undecided {
 		return nil
 	}
-	if _, err := r.rule(ctx, s, v, brings(v, s.req.Epoch)); err != nil {
+	if _, err := r.rule(ctx, s, v, epoch); err != nil || !confirmed {
 		return err
 	}
-	if phase == migration.Done {
-		return s.confirm(ctx, brings(migration.Commit, s.req.Epoch))
-	}
-	return nil
+	return s.confirm(ctx, epoch)
 }
 
 // PageChannel is the extra data of a page channel: which migration's it is.

@@ -5,26 +5,27 @@ import (
 	"time"
 
 	workerapi "drover/worker/api"
+	"drover/worker/session/rules"
 )
 
 // diary is a session's state and the events that led to it. Every change is an event; of those that tell only progress the
 // newest alone is kept, so that a diary stays small however long a copy takes.
 type diary struct {
 	host    string
-	state   workerapi.SessionState
+	state   rules.Session
 	events  []workerapi.Event
 	seq     uint64
 	changed chan struct{} // closed and replaced at every event
 }
 
-func newDiary(host string, first workerapi.SessionState) diary {
+func newDiary(host string, first rules.Session) diary {
 	return diary{host: host, state: first, changed: make(chan struct{})}
 }
 
 // write puts the state as it is now down as an event.
 func (d *diary) write(note string) {
 	d.seq++
-	d.events = append(d.events, workerapi.Event{Seq: d.seq, Time: time.Now(), Host: d.host, State: d.state, Note: note})
+	d.events = append(d.events, workerapi.Event{Seq: d.seq, Time: time.Now(), Host: d.host, State: d.state.SessionState, Note: note})
 	d.wake()
 }
 
@@ -57,14 +58,11 @@ func (d *diary) after(n uint64) []workerapi.Event {
 	return nil
 }
 
-// ended says whether nothing can happen to a session any more.
-func ended(s workerapi.Step) bool { return s == workerapi.StepDone || s == workerapi.StepUndone }
-
 // watch calls f with every event after n until the session has ended.
 func (s *session) watch(ctx context.Context, n uint64, f func(workerapi.Event) error) error {
 	for {
 		s.mu.Lock()
-		events, changed, over := s.diary.after(n), s.diary.changed, ended(s.diary.state.Step)
+		events, changed, over := s.diary.after(n), s.diary.changed, s.diary.state.Ended()
 		s.mu.Unlock()
 		for _, e := range events {
 			if err := f(e); err != nil {

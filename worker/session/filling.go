@@ -7,12 +7,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"drover/engine"
 	"drover/engine/lazy"
 	"drover/internal/errs"
-	"drover/internal/migration"
 	"drover/transfer"
 	workerapi "drover/worker/api"
+	"drover/worker/session/rules"
 	"drover/worker/tree"
 )
 
@@ -180,7 +179,7 @@ func (t *target) watchFilling(ctx context.Context) {
 			return
 		default:
 			t.mu.Lock()
-			t.look(&t.diary.state)
+			t.look(&t.diary.state.SessionState)
 			t.diary.writeProgress()
 			t.mu.Unlock()
 		}
@@ -200,23 +199,23 @@ func (t *target) unfilled(ctx context.Context, why error) (over bool) {
 		return true
 	}
 	defer free()
-	switch st := t.state(); {
-	case st.Step == workerapi.StepHeld && st.Verdict == migration.Undecided:
-		t.fail(errs.New(errs.Failed, "fill the memory of %s on %s: %w", t.req.Spec.Name, t.host.cfg.Host, why).
-			WithNext("nothing of it has run here; migrate again"))
-		t.swept(ctx)
-	case st.Step == workerapi.StepHeld: // acting on the verdict, again, finds out
-		return false
-	case st.Step == workerapi.StepReleased && st.Alive:
-		if alive, _, _ := t.shell.Alive(); !alive { // which probation sees by itself; its keeper may have gone with it
-			return true
-		}
-		t.log.Error("the tree is killed: its memory is not all in place", "error", why)
-		if err := t.shell.Engine().Kill(ctx, engine.Tree{Pid: t.pid, Cgroup: t.shell.Cgroup()}); err != nil {
-			t.log.Error("the tree is not killed", "error", err)
-			return false
-		}
-		t.passed(int(unix.SIGKILL))
+	program := t.giveUp(errs.New(errs.Failed, "fill the memory of %s on %s: %w", t.req.Spec.Name, t.host.cfg.Host, why).
+		WithNext("nothing of it has run here; migrate again"), func(st *rules.Session) (p rules.Program) {
+		p, over = st.Unfilled()
+		return p
+	})
+	if t.state().Step != workerapi.StepReleased || len(program) == 0 {
+		t.tryAll(ctx, program)
+		return over
 	}
-	return true
+	if alive, _, _ := t.shell.Alive(); !alive { // which probation sees by itself; its keeper may have gone with it
+		return true
+	}
+	t.log.Error("the tree is killed: its memory is not all in place", "error", why)
+	if _, err := t.run(ctx, program); err != nil {
+		t.log.Error("the tree is not killed", "error", err)
+		return false
+	}
+	t.passed(int(unix.SIGKILL))
+	return over
 }

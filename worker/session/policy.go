@@ -113,11 +113,3 @@ func (c course) rest(l limits, last lap) time.Duration {
 	}
 	return 0
 }
-
-// outcomes are the final states a session's operation ends in.
-func outcomes(r migration.Role, o workerapi.MoveOptions) (migration.FinalState, error) {
-	if r == migration.Source {
-		return o.SourceFinalState.Resolve(migration.OpMigrationDump)
-	}
-	return o.FinalState.Resolve(migration.OpRestore)
-}

@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"drover/internal/migration"
 	workerapi "drover/worker/api"
 	"drover/worker/journal"
+	"drover/worker/session/rules"
 	"drover/worker/tree"
 )
 
@@ -117,25 +117,12 @@ func (r *Registry) Open(ctx context.Context, req workerapi.OpenRequest) (workera
 
 // begin prepares a new session and lets it work. On an error nothing is left.
 func (r *Registry) begin(ctx context.Context, s *session) error {
-	if err := s.will(stepOpen, remembered(s.req)); err != nil {
+	if s.side = newTarget(s); s.req.Role == migration.Source {
+		s.side = newSource(s)
+	}
+	if _, err := s.run(ctx, rules.Opening(s.req.Role)); err != nil {
 		return err
 	}
-	var err error
-	switch s.req.Role {
-	case migration.Source:
-		s.side, err = openSource(ctx, s)
-	case migration.Target:
-		s.side, err = openTarget(ctx, s)
-	}
-	if err != nil {
-		return errors.Join(err, s.did(stepVerdict, ruling{migration.Abort, s.req.Epoch})) // ended before it began
-	}
-	if err := s.did(stepOpen, nil); err != nil {
-		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), actTimeout)
-		defer cancel()
-		return errors.Join(err, s.side.undone(clean, migration.Abort, s.req.Epoch))
-	}
-	s.change("opened", func(*workerapi.SessionState) {})
 	s.start(r.ctx)
 	return nil
 }
@@ -164,7 +151,7 @@ func check(host string, req workerapi.OpenRequest) error {
 	default:
 		return errs.New(errs.Invalid, "migration %s: role %q is neither source nor target", req.Migration, string(req.Role))
 	}
-	if _, err := outcomes(req.Role, req.Options); err != nil {
+	if _, err := rules.Outcome(req.Role, req.Options); err != nil {
 		return err
 	}
 	switch {
@@ -189,14 +176,14 @@ func (r *Registry) enter(req workerapi.OpenRequest) (s *session, isNew bool, err
 		}
 		return s, false, nil
 	}
-	if newest := r.epochs[req.Spec.Name]; req.Epoch < newest {
-		return nil, false, errs.New(errs.Conflict, "migration %s of %s comes with epoch %s, but %s has seen %s", req.Migration, req.Spec.Name, req.Epoch, r.cfg.Host, newest)
-	}
-	for _, other := range r.sessions {
+	var busy migration.ID
+	for id, other := range r.sessions {
 		if other.req.Spec.Name == req.Spec.Name && !other.over() {
-			return nil, false, errs.New(errs.Conflict, "%s is already part of migration %s on %s", req.Spec.Name, other.req.Migration, r.cfg.Host).
-				WithNext("wait for it or abort it: drover abort %s", other.req.Migration)
+			busy = id
 		}
+	}
+	if err := rules.MayOpen(req, r.epochs[req.Spec.Name], busy); err != nil {
+		return nil, false, errs.New(errs.KindOf(err), "%s: %w", r.cfg.Host, err)
 	}
 	s = newSession(r, req)
 	r.add(s)
@@ -268,7 +255,7 @@ func (r *Registry) all() []*session {
 func (s *session) over() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return ended(s.diary.state.Step)
+	return s.diary.state.Ended()
 }
 
 func (r *Registry) seen(workload string, e migration.Epoch) {

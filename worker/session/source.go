@@ -15,6 +15,7 @@ import (
 	"drover/internal/migration"
 	"drover/transfer"
 	workerapi "drover/worker/api"
+	"drover/worker/session/rules"
 	"drover/worker/tree"
 )
 
@@ -34,47 +35,32 @@ type source struct {
 	slowed   bool          // the journal says that it may be in force
 	out      *outgoing
 	hold     engine.Hold    // from the freeze on; nil while the tree runs
+	noted    chan error     // how writing WriteFrozen ended
 	changed  *track.Changes // since the freeze, as far as the tracker can say
 	whole    bool           // the engine cannot leave this tree's memory out of a dump
-	returned bool           // the tree has been given back
 
 	mayFreeze chan struct{} // closed by CutOver
 	once      sync.Once
 
-	// guarded by the session's lock
-	frozenAt time.Time
-	thawedAt time.Time // when it ran again
-}
-
-// frozen is what must be known of a frozen tree after a restart.
-type frozen struct {
-	At time.Time `json:"at"`
+	thawedAt time.Time // when it ran again; guarded by the session's lock
 }
 
 func newSource(s *session) *source {
-	src := &source{session: s, mayFreeze: make(chan struct{}), dir: s.host.imagesOf(s.req.Migration)}
-	src.limits = limitsOf(s.req.Options)
-	src.final, _ = outcomes(migration.Source, s.req.Options) // has been checked
-	return src
+	return &source{
+		session: s, limits: limitsOf(s.req.Options), final: s.facts().Final,
+		mayFreeze: make(chan struct{}), noted: make(chan error, 1), dir: s.host.imagesOf(s.req.Migration),
+	}
 }
 
-// openSource borrows the tree, looks for a way to find its dirty pages and connects to the target.
-func openSource(ctx context.Context, s *session) (side, error) {
-	src := newSource(s)
-	var err error
-	if src.lent, err = s.host.cfg.Trees.Lend(ctx, s.req.Spec.Name, s.req.Epoch, s.req.Migration); err != nil {
-		return nil, errs.New(errs.KindOf(err), "lend the tree: %w", err)
+// lend borrows the tree.
+func (s *source) lend(ctx context.Context) (err error) {
+	if s.lent, err = s.host.cfg.Trees.Lend(ctx, s.req.Spec.Name, s.req.Epoch, s.req.Migration); err != nil {
+		return errs.New(errs.KindOf(err), "lend the tree: %w", err)
 	}
-	if err = src.connect(ctx); err != nil {
-		src.letGo()
-		if back := src.lent.Return(context.WithoutCancel(ctx), s.req.Epoch); back != nil {
-			s.log.Error("tree not returned", "error", back)
-		}
-		return nil, err
-	}
-	return src, nil
+	return nil
 }
 
+// connect looks for a way to find the tree's dirty pages and connects to the target.
 func (s *source) connect(ctx context.Context) error {
 	rounds := filepath.Join(s.dir, "rounds")
 	if err := os.MkdirAll(rounds, 0o700); err != nil {
@@ -100,7 +86,7 @@ func (s *source) work(ctx context.Context) error {
 	if s.req.DryRun {
 		return s.rehearse(ctx)
 	}
-	if err := s.copyRounds(ctx); err != nil {
+	if _, err := s.run(ctx, rules.Copying); err != nil {
 		return err
 	}
 	if err := s.freeze(ctx); err != nil {
@@ -109,27 +95,93 @@ func (s *source) work(ctx context.Context) error {
 	return s.stage(ctx)
 }
 
+// do does an op of rules' programs.
+func (s *source) do(ctx context.Context, op rules.Op) error {
+	switch op {
+	case rules.Lend:
+		return s.lend(ctx)
+	case rules.Connect:
+		return s.connect(ctx)
+	case rules.Copy:
+		return s.copyRounds(ctx)
+	case rules.Dump:
+		return s.dumpAndHold(ctx)
+	case rules.WriteFrozen: // while the rest is sent
+		at := s.facts().FrozenAt
+		go func() { s.noted <- s.write(op, rules.Frozen{At: at}) }()
+	case rules.AwaitFrozen:
+		return s.sendingRest(<-s.noted)
+	case rules.SendRest:
+		return s.sendingRest(s.sendRest(ctx))
+	case rules.Finish:
+		return s.finish(ctx)
+	case rules.TellFrozen, rules.TellStaged:
+		s.say(op, s.takenUp)
+	case rules.StopCopying:
+		s.letGo()
+	default:
+		return s.settle(ctx, op)
+	}
+	return nil
+}
+
+// settle does an op that a verdict or a restart asks for.
+func (s *source) settle(ctx context.Context, op rules.Op) (err error) {
+	switch op {
+	case rules.AnswerNo:
+		err = s.hold.Abort(ctx)
+	case rules.Unfence:
+		err = s.lent.Unfence(ctx)
+	case rules.Thaw:
+		if err = s.lent.Thaw(ctx); err == nil {
+			s.mark(func(*rules.Session) { s.thawedAt = time.Now() })
+		}
+	case rules.Return:
+		err = s.lent.Return(ctx, max(s.ruled().Epoch, s.req.Epoch))
+	case rules.EndTree:
+		err = engine.ErrLost // no hold: the keeper has lost it, the tree's cgroup still keeps it from running
+		if s.hold != nil {
+			_, err = s.hold.Commit(ctx)
+		}
+	case rules.Kill:
+		err = s.lent.Engine().Kill(ctx, s.lent.Tree())
+	case rules.Freeze:
+		err = s.lent.Freeze(ctx)
+	case rules.Fence:
+		err = s.lent.Fence(ctx)
+	case rules.Leave:
+		err = s.lent.Leave(ctx, s.final)
+	case rules.DropImages:
+		return s.clean()
+	default:
+		return errs.New(errs.Failed, "a source cannot %s", op)
+	}
+	if err != nil {
+		return errs.New(errs.KindOf(err), "%s: %w", doing[op], err)
+	}
+	return nil
+}
+
+// doing says in errors what an op was about.
+var doing = map[rules.Op]string{
+	rules.AnswerNo: "resume the tree", rules.Unfence: "show the tree's address again", rules.Thaw: "thaw the tree", rules.Return: "return the tree",
+	rules.EndTree: "end the tree's hold", rules.Kill: "kill the tree", rules.Freeze: "keep the tree frozen", rules.Fence: "keep the tree's address hidden",
+	rules.Leave: "leave the tree",
+}
+
 // allowFreeze is CutOver.
 func (s *source) allowFreeze(epoch migration.Epoch) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.diary.state
-	switch {
-	case st.DryRun:
-		return errs.New(errs.Conflict, "%s is a dry run: nothing is frozen in it", st.Migration)
-	case epoch != st.Epoch:
-		return errs.New(errs.Conflict, "cut-over of migration %s came with epoch %s where it is %s", st.Migration, epoch, st.Epoch)
-	case st.Verdict != migration.Undecided && st.Verdict != migration.Commit:
-		return errs.New(errs.Conflict, "migration %s of %s has had the verdict %s", st.Migration, st.Workload, st.Verdict)
-	}
-	switch st.Step {
-	case workerapi.StepReady, workerapi.StepFrozen, workerapi.StepStaged, workerapi.StepDone:
-		s.once.Do(func() { close(s.mayFreeze) })
-		return nil
-	case workerapi.StepFailed:
+	if st.Step == workerapi.StepFailed && s.failed != nil {
 		return errs.New(errs.KindOf(s.failed), "migration %s of %s has failed: %w", st.Migration, st.Workload, s.failed)
 	}
-	return errs.New(errs.Conflict, "migration %s of %s is not ready to freeze: its source is %s", st.Migration, st.Workload, st.Step)
+	if err := st.CutOver(epoch); err != nil {
+		return err
+	}
+	s.once.Do(func() { close(s.mayFreeze) })
+	return nil
 }
 
 // A tree that cannot be dumped at the moment, because a connection waits to be accepted, say, runs on for momentPause before it
@@ -143,7 +195,7 @@ const (
 // does freeze.
 func (s *source) freeze(ctx context.Context) error {
 	for try := 1; ; try++ {
-		err := s.tryFreeze(ctx)
+		_, err := s.run(ctx, rules.Freezing)
 		if !errors.Is(err, engine.ErrMoment) || !s.lazy() || try == moments { // else pages may have been mapped, which they are once
 			return err
 		}
@@ -156,134 +208,55 @@ func (s *source) freeze(ctx context.Context) error {
 	}
 }
 
-// tryFreeze dumps the tree once.
-func (s *source) tryFreeze(ctx context.Context) error {
-	if err := s.will(stepFreeze, nil); err != nil {
-		return err
-	}
+// dumpAndHold dumps the tree once, and returns while it is held. With an error it runs on, unless the session says that it Holds: then it could
+// not be undone.
+func (s *source) dumpAndHold(ctx context.Context) error {
 	s.host.bandwidth.leave(s.req.Migration)
 	s.setLimit(0)
 	hold, err := s.dump(ctx)
 	s.hold = hold
-	if err != nil && hold != nil { // could not be undone: stays held until the verdict, which can only be Abort
-		return errs.New(errs.KindOf(err), "dump %s: %w", s.req.Spec.Name, err)
-	}
+	s.mark(func(st *rules.Session) { st.Holds = hold != nil })
 	if err != nil {
-		back, cancel := context.WithTimeout(context.WithoutCancel(ctx), actTimeout)
-		defer cancel()
-		if undo := s.lent.Unfence(back); undo != nil {
-			s.log.Error("address still fenced", "error", undo)
-		}
-		s.setFrozen(time.Time{})
-		if undo := s.did(stepThaw, nil); undo != nil {
-			s.log.Error("journal does not say that the tree runs again", "error", undo)
+		if hold == nil {
+			s.setFrozen(time.Time{})
 		}
 		return errs.New(errs.KindOf(err), "dump %s: %w", s.req.Spec.Name, err)
 	}
 	if f := hold.Stats().Frozen; f > 0 {
 		s.setFrozen(time.Now().Add(-f))
 	}
-	s.reach(workerapi.StepFrozen, "")
 	return nil
 }
 
 // setFrozen says since when the tree has not run; the zero time says that it runs.
-func (s *source) setFrozen(at time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.frozenAt = at
+func (s *source) setFrozen(at time.Time) { s.mark(func(st *rules.Session) { st.Frozen(at) }) }
+
+// stage sends what is left while the tree is held.
+func (s *source) stage(ctx context.Context) error {
+	op, err := s.run(ctx, rules.Staging)
+	if op == rules.SendRest { // nothing more is written before it is
+		err = errors.Join(err, <-s.noted)
+	}
+	return err
 }
 
-// stage sends what is left while the tree is held. Nothing tells the target that it has all before the journal knows that a
-// tree is held here.
-func (s *source) stage(ctx context.Context) error {
-	s.mu.Lock()
-	at := s.frozenAt
-	s.mu.Unlock()
-	written := make(chan error, 1)
-	go func() { written <- s.did(stepFreeze, frozen{at}) }()
-	err := s.sendRest(ctx)
-	if noted := <-written; err == nil {
-		err = noted
-	}
+func (s *source) sendingRest(err error) error {
 	if err != nil {
 		return errs.New(errs.KindOf(err), "send the rest of %s: %w", s.req.Spec.Name, err)
 	}
+	return nil
+}
+
+// finish sends the last word, and returns when the target has said that it has all.
+func (s *source) finish(ctx context.Context) error {
+	at := s.facts().FrozenAt
 	s.finalRound(at)
 	digest, err := s.out.finish(ctx, rest{FrozenFor: time.Since(at)})
 	if err != nil {
 		return errs.New(errs.KindOf(err), "stage %s on %s: %w", s.req.Spec.Name, s.req.Target.Host, err)
 	}
-	s.change("", func(st *workerapi.SessionState) { st.Step, st.Digest = workerapi.StepStaged, digest })
+	s.mark(func(*rules.Session) { s.digest = digest })
 	return nil
-}
-
-// swept ends what belongs to copying. A held tree stays held: only a verdict ends that.
-func (s *source) swept(context.Context) { s.letGo() }
-
-// released notes a Commit.
-func (s *source) released(context.Context) error { return nil }
-
-// undone lets the tree run on here, exactly as it was.
-func (s *source) undone(ctx context.Context, _ migration.Verdict, epoch migration.Epoch) error {
-	s.letGo()
-	if s.returned {
-		return s.clean()
-	}
-	if s.hold != nil {
-		if err := s.hold.Abort(ctx); err != nil {
-			return errs.New(errs.KindOf(err), "resume the tree: %w", err)
-		}
-	}
-	if err := s.lent.Unfence(ctx); err != nil {
-		return errs.New(errs.KindOf(err), "show the tree's address again: %w", err)
-	}
-	if err := s.lent.Thaw(ctx); err != nil {
-		return errs.New(errs.KindOf(err), "thaw the tree: %w", err)
-	}
-	s.mu.Lock()
-	s.thawedAt = time.Now()
-	s.mu.Unlock()
-	return s.giveBack(ctx, epoch)
-}
-
-// giveBack ends the loan of a tree that runs.
-func (s *source) giveBack(ctx context.Context, epoch migration.Epoch) error {
-	if !s.returned {
-		if err := s.lent.Return(ctx, epoch); err != nil {
-			return errs.New(errs.KindOf(err), "return the tree: %w", err)
-		}
-		s.returned = true
-	}
-	return s.clean()
-}
-
-// confirmed gives the tree its final state: it lives elsewhere.
-func (s *source) confirmed(ctx context.Context) error {
-	s.letGo()
-	if err := s.finish(ctx); err != nil {
-		return err
-	}
-	if err := s.lent.Leave(ctx, s.final); err != nil {
-		return errs.New(errs.KindOf(err), "leave the tree: %w", err)
-	}
-	return s.clean()
-}
-
-func (s *source) finish(ctx context.Context) error {
-	err := engine.ErrLost // no hold: the keeper has lost it, the tree's cgroup still keeps it from running
-	if s.hold != nil {
-		_, err = s.hold.Commit(ctx)
-	}
-	switch {
-	case err == nil:
-		return nil
-	case s.final == migration.Dead:
-		s.log.Warn("hold not ended by its engine: killing the tree", "error", err)
-		return s.lent.Engine().Kill(ctx, s.lent.Tree())
-	}
-	s.log.Warn("hold not ended by its engine: the tree stays frozen instead of stopped", "error", err)
-	return s.lent.Freeze(ctx)
 }
 
 // letGo ends the stream and the tracker; the tree does not notice.
@@ -316,12 +289,12 @@ func (s *source) setLimit(bytesPerSecond int64) {
 }
 
 func (s *source) look(st *workerapi.SessionState) {
-	st.FrozenAt = s.frozenAt
 	switch {
-	case s.frozenAt.IsZero():
+	case st.FrozenAt.IsZero():
+		st.FrozenFor = 0
 	case s.thawedAt.IsZero():
-		st.FrozenFor = time.Since(s.frozenAt)
+		st.FrozenFor = time.Since(st.FrozenAt)
 	default:
-		st.FrozenFor = s.thawedAt.Sub(s.frozenAt)
+		st.FrozenFor = s.thawedAt.Sub(st.FrozenAt)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"drover/internal/errs"
 	workerapi "drover/worker/api"
+	"drover/worker/session/rules"
 )
 
 // copyRounds makes rounds until CutOver comes, which it may once they have done what they can. Whatever way it ends, nothing is
@@ -91,11 +92,6 @@ func (s *source) overBudget(c course) string {
 	return fmt.Sprintf("over the budget: %s expected, %s asked for; %s", guess.Round(time.Millisecond), s.limits.downtime, tried)
 }
 
-// throttled is what must be known after a restart of a tree that was being throttled.
-type throttled struct {
-	Before string `json:"before,omitempty"` // as tree.Throttle's
-}
-
 // mayThrottle prepares a throttle, if the user allows one. What time is taken later is a share of what the tree uses from now on.
 func (s *source) mayThrottle() (err error) {
 	if s.limits.throttle == 0 {
@@ -118,7 +114,7 @@ func (s *source) setThrottle(percent int) error {
 		return nil
 	}
 	if !s.slowed {
-		if err := s.will(stepThrottle, throttled{s.throttle.Before()}); err != nil {
+		if err := s.write(rules.WriteThrottle, rules.Throttled{Before: s.throttle.Before()}); err != nil {
 			return err
 		}
 		s.slowed = true
@@ -142,5 +138,5 @@ func (s *source) unthrottle(ctx context.Context) error {
 	}
 	s.slowed = false
 	s.tell(func(p *workerapi.Progress) { p.Throttle = 0 })
-	return s.did(stepThrottle, nil)
+	return s.write(rules.WriteThrottled, nil)
 }

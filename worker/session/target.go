@@ -15,6 +15,7 @@ import (
 	"drover/internal/migration"
 	"drover/transfer"
 	workerapi "drover/worker/api"
+	"drover/worker/session/rules"
 	"drover/worker/tree"
 )
 
@@ -25,46 +26,62 @@ type target struct {
 	shell tree.Shell
 
 	channels chan *channel
+	stream   *transfer.Receiver // of the work, as is
+	in       *incoming          // what comes in by it
+	apart    bool               // memory does not come with the images
+	fills    bool               // and is being filled in
 	hold     engine.Hold
 	pid      int           // of the root, from the hold on
 	frozen   time.Duration // how long the source's tree had not run when
 	frozeAt  time.Time     // the last byte of it came
 	begun    time.Time     // when the first page of the final pass came
 
-	settle  sync.Once
+	once    sync.Once
 	settled chan struct{} // closed when a verdict has been acted on
 
 	// guarded by the session's lock
 	filling  tree.Filling
-	ran      bool // the tree may have run
-	gone     bool // and no process of it is left
 	blackout time.Duration
-	exit     int // the signal that ended the root
-}
-
-// held is what must be known of a held tree after a restart.
-type held struct {
-	Pid int `json:"pid"`
+	refusal  error // why its engine could not remove the copy; whoever removes it
 }
 
 func newTarget(s *session) *target {
-	t := &target{session: s, channels: make(chan *channel), settled: make(chan struct{})}
-	t.final, _ = outcomes(migration.Target, s.req.Options)
-	return t
+	return &target{session: s, final: s.facts().Final, channels: make(chan *channel), settled: make(chan struct{})}
 }
 
-// openTarget reserves what the tree will need and waits for its source.
-func openTarget(ctx context.Context, s *session) (side, error) {
-	t := newTarget(s)
-	if err := s.host.reserve(s.req.Migration, s.req.Inventory.RSS); err != nil {
-		return nil, err
+// reserve reserves what the tree will need.
+func (t *target) reserve(ctx context.Context) (err error) {
+	if err := t.host.reserve(t.req.Migration, t.req.Inventory.RSS); err != nil {
+		return err
 	}
-	var err error
-	if t.shell, err = s.host.cfg.Trees.Reserve(ctx, s.req.Inventory, s.req.Epoch, s.req.Migration); err != nil {
-		s.host.free(s.req.Migration)
-		return nil, errs.New(errs.KindOf(err), "make a place for the tree: %w", err)
+	if t.shell, err = t.host.cfg.Trees.Reserve(ctx, t.req.Inventory, t.req.Epoch, t.req.Migration); err != nil {
+		t.host.free(t.req.Migration)
+		return errs.New(errs.KindOf(err), "make a place for the tree: %w", err)
 	}
-	return t, nil
+	return nil
+}
+
+// do does an op of rules' programs.
+func (t *target) do(ctx context.Context, op rules.Op) error {
+	switch op {
+	case rules.Reserve:
+		return t.reserve(ctx)
+	case rules.Receive:
+		return t.receive(ctx, t.stream, t.in)
+	case rules.Restore:
+		return t.restore(ctx, t.in.fill)
+	case rules.VouchFor:
+		return t.vouchFor(ctx, t.in.fill)
+	case rules.WriteHeld:
+		return t.write(op, rules.Held{Pid: t.pid})
+	case rules.TellStaged:
+		t.say(op, "")
+	case rules.TellHeld:
+		t.sayHeld()
+	default:
+		return t.settle(ctx, op)
+	}
+	return nil
 }
 
 // channel is a page channel that the source has opened.
@@ -104,14 +121,13 @@ func (t *target) work(ctx context.Context) error {
 		return err
 	}
 	defer in.fill.close()
-	if err := t.receive(ctx, stream, in); err != nil {
+	t.stream, t.in = stream, in
+	defer func() { t.stream, t.in = nil, nil }()
+	if _, err := t.run(ctx, rules.Receiving); err != nil {
 		return err
 	}
-	if err := t.restore(ctx, in.fill); err != nil {
-		return err
-	}
-	go t.watchHold(t.host.ctx)
-	return nil
+	_, err = t.run(ctx, rules.Rebuilding)
+	return err
 }
 
 // receive takes in pages and files until all is there and the digests are equal. A lost connection is waited for: the source
@@ -151,18 +167,13 @@ func (t *target) receive(ctx context.Context, stream *transfer.Receiver, in *inc
 			t.log.Info("part of the store is on a disk", "bytes", n*transfer.PageSize, "of", int64(end.got.Slots)*transfer.PageSize)
 		}
 		t.frozen, t.frozeAt, t.begun = in.last.FrozenFor, time.Now(), in.begun
-		t.change("", func(st *workerapi.SessionState) {
-			st.Step, st.Digest = workerapi.StepStaged, hex.EncodeToString(end.got.Root[:])
-		})
+		t.mark(func(*rules.Session) { t.digest = hex.EncodeToString(end.got.Root[:]) })
 		return nil
 	}
 }
 
-// restore rebuilds the tree, with its memory, and returns while it is held: no instruction of it has run.
+// restore rebuilds the tree and returns while it is held: no instruction of it has run.
 func (t *target) restore(ctx context.Context, memory *memory) error {
-	if err := t.will(stepHold, nil); err != nil {
-		return err
-	}
 	dir, err := os.Open(t.shell.Images())
 	if err != nil {
 		return errs.New(errs.Failed, "open images: %w", err)
@@ -174,37 +185,43 @@ func (t *target) restore(ctx context.Context, memory *memory) error {
 	}
 	defer closeAll()
 	begun := time.Now()
-	apart := memory != nil && memory.pages > 0 // from the images
-	if apart {
+	t.apart = memory != nil && memory.pages > 0
+	if t.apart {
 		if err := memory.seal(); err != nil {
 			return err
 		}
 	}
 	t.hold, err = t.shell.Engine().Restore(ctx, engine.RestoreRequest{
 		Images: dir, Options: t.shell.Options(), FinalState: t.final, Cgroup: t.shell.Cgroup(), Inherit: inherit,
-		Lazy: apart,
+		Lazy: t.apart,
 	})
 	if err != nil {
 		return errs.New(errs.KindOf(err), "restore %s on %s: %w", t.req.Spec.Name, t.host.cfg.Host, err)
 	}
 	t.log.Info("tree rebuilt", "took", time.Since(begun))
 	t.pid = t.hold.Pid()
-	filled := false
-	if apart {
-		if filled, err = t.awaitFill(ctx, memory); err != nil {
-			return err
-		}
+	return nil
+}
+
+// vouchFor returns when the held tree may be released as far as its memory goes.
+func (t *target) vouchFor(ctx context.Context, memory *memory) error {
+	if !t.apart {
+		return nil
 	}
-	if err := t.did(stepHold, held{t.pid}); err != nil {
-		return err
-	}
-	t.reach(workerapi.StepHeld, "")
-	if apart && !filled {
+	filled, err := t.awaitFill(ctx, memory)
+	t.fills = err == nil && !filled
+	return err
+}
+
+// sayHeld tells that the tree is held, and looks out for what may become of it.
+func (t *target) sayHeld() {
+	t.say(rules.TellHeld, t.takenUp)
+	go t.watchHold(t.host.ctx)
+	if t.fills {
 		go t.watchFilling(t.host.ctx)
 	} else {
 		t.host.free(t.req.Migration)
 	}
-	return nil
 }
 
 // watchHold looks out for the death of the engine that holds the tree, until a verdict has been acted on.
@@ -221,37 +238,8 @@ func (t *target) watchHold(ctx context.Context) {
 		return
 	}
 	defer free()
-	if st := t.state(); st.Verdict != migration.Undecided || st.Step != workerapi.StepHeld {
-		return // acting on the verdict finds out
-	}
-	t.fail(errs.New(errs.Failed, "the engine that held %s on %s has died: %w", t.req.Spec.Name, t.host.cfg.Host, engine.ErrLost).
-		WithNext("nothing of it has run here; migrate again"))
-	t.swept(ctx)
-}
-
-// swept removes a copy that will never run: nothing of it has.
-func (t *target) swept(ctx context.Context) {
-	if err := t.sweep(ctx); err != nil {
-		t.log.Error("copy not removed", "error", err)
-	}
-}
-
-func (t *target) sweep(ctx context.Context) error {
-	t.settle.Do(func() { close(t.settled) })
-	var err error
-	if t.hold != nil {
-		if err = t.hold.Abort(ctx); errors.Is(err, engine.ErrDecided) {
-			err = nil // it runs or ran; discarding its shell kills it
-		}
-	}
-	if discard := t.shell.Discard(ctx); discard != nil { // kills what the hold could not
-		return errs.New(errs.KindOf(discard), "remove the copy: %w", errors.Join(discard, err))
-	}
-	t.host.free(t.req.Migration)
-	t.mu.Lock()
-	t.gone = true
-	t.mu.Unlock()
-	return nil
+	t.tryAll(ctx, t.giveUp(errs.New(errs.Failed, "the engine that held %s on %s has died: %w", t.req.Spec.Name, t.host.cfg.Host, engine.ErrLost).
+		WithNext("nothing of it has run here; migrate again"), (*rules.Session).HoldLost))
 }
 
 // openInherited opens namespace files by their keys.

@@ -6,73 +6,94 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"drover/engine"
 	"drover/internal/errs"
 	"drover/internal/migration"
 	workerapi "drover/worker/api"
+	"drover/worker/session/rules"
 	"drover/worker/tree"
 )
 
 // lookAlive is how often a released tree is looked at during probation: a root that dies is swept within that time.
 const lookAlive = 100 * time.Millisecond
 
-// released lets the tree run, or leaves it stopped as asked, and makes it this host's workload.
-func (t *target) released(ctx context.Context) error {
-	t.mu.Lock()
-	failed, gone := t.failed, t.gone
-	t.mu.Unlock()
-	switch {
-	case failed != nil:
-		if !gone { // it could not be removed when it failed
-			t.makeDead(ctx)
+// settle does an op that a verdict or a restart asks for.
+func (t *target) settle(ctx context.Context, op rules.Op) error {
+	switch op {
+	case rules.LetRun:
+		return t.letRun(ctx)
+	case rules.Accept:
+		if err := t.shell.Accept(ctx, t.pid, rules.Brings(migration.Commit, t.req.Epoch), t.final == migration.Stopped); err != nil {
+			return errs.New(errs.KindOf(err), "accept the tree: %w", err)
 		}
-		return errs.New(errs.KindOf(failed), "the tree cannot be released: %w", failed)
-	case gone || t.hold == nil:
-		return errs.New(errs.Failed, "the tree is not held here any more: %w", engine.ErrLost)
-	}
-	t.mu.Lock()
-	t.ran = true
-	t.mu.Unlock()
-	if _, err := t.hold.Commit(ctx); err != nil {
-		if errors.Is(err, engine.ErrLost) {
-			t.mu.Lock()
-			t.failed = err
-			t.mu.Unlock()
-			t.makeDead(ctx)
+	case rules.TellReleased:
+		t.say(op, t.takenUp)
+		go t.probation(t.host.ctx)
+	case rules.Refuse:
+		t.refuse(ctx)
+	case rules.Discard:
+		return t.discard(ctx)
+	case rules.Kill:
+		return t.shell.Engine().Kill(ctx, engine.Tree{Pid: t.pid, Cgroup: t.shell.Cgroup()})
+	case rules.DropImages: // the tree has outlived them
+		if err := os.RemoveAll(t.shell.Images()); err != nil {
+			return errs.New(errs.Failed, "remove images: %w", err).WithNext("remove %s by hand: it holds the tree's memory", t.shell.Images())
 		}
-		t.change(err.Error(), func(st *workerapi.SessionState) { failure(st, err) })
-		return errs.New(errs.KindOf(err), "release the tree: %w", err)
+	case rules.Deny:
+		return t.deny()
+	case rules.Mourn: // the session takes note of it
+	default:
+		return errs.New(errs.Failed, "a target cannot %s", op)
 	}
-	t.settle.Do(func() { close(t.settled) })
-	if !t.frozeAt.IsZero() {
-		t.mu.Lock()
-		t.blackout = t.frozen + time.Since(t.frozeAt)
-		if !t.begun.IsZero() { // the source's last word may have been long on its way, behind the pages
-			t.blackout = max(t.blackout, time.Since(t.begun))
-		}
-		t.mu.Unlock()
-	}
-	if err := t.shell.Accept(ctx, t.pid, brings(migration.Commit, t.req.Epoch), t.final == migration.Stopped); err != nil {
-		return errs.New(errs.KindOf(err), "accept the tree: %w", err)
-	}
-	t.change("", func(st *workerapi.SessionState) {
-		st.Step, st.Error, st.Next, st.Kind = workerapi.StepReleased, "", "", ""
-	})
-	go t.probation(t.host.ctx)
 	return nil
 }
 
-// makeDead removes a tree that cannot be released, so that the source, which is still held, can be brought back. One whose engine
-// was lost just when it was released may have run or may not: nobody can say.
-func (t *target) makeDead(ctx context.Context) {
-	t.swept(ctx)
+// letRun lets the tree run, or leaves it stopped as asked.
+func (t *target) letRun(ctx context.Context) error {
+	if _, err := t.hold.Commit(ctx); err != nil {
+		return errs.New(errs.KindOf(err), "release the tree: %w", err)
+	}
+	t.once.Do(func() { close(t.settled) })
+	if t.frozeAt.IsZero() {
+		return nil
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.gone && t.ran {
-		t.exit = int(unix.SIGKILL)
+	t.blackout = t.frozen + time.Since(t.frozeAt)
+	if !t.begun.IsZero() { // the source's last word may have been long on its way, behind the pages
+		t.blackout = max(t.blackout, time.Since(t.begun))
 	}
+	return nil
+}
+
+// deny says why the tree cannot be released.
+func (t *target) deny() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.diary.state.Broken {
+		return errs.New(errs.KindOf(t.failed), "the tree cannot be released: %w", t.failed)
+	}
+	return errs.New(errs.Failed, "the tree is not held here any more: %w", engine.ErrLost)
+}
+
+// refuse has the engine kill the copy, if it can.
+func (t *target) refuse(ctx context.Context) {
+	t.once.Do(func() { close(t.settled) })
+	if t.refusal = nil; t.hold == nil {
+		return
+	}
+	if err := t.hold.Abort(ctx); !errors.Is(err, engine.ErrDecided) { // else it runs or ran; discarding its shell kills it
+		t.refusal = err
+	}
+}
+
+// discard kills what the engine could not, and removes its place.
+func (t *target) discard(ctx context.Context) error {
+	if err := t.shell.Discard(ctx); err != nil {
+		return errs.New(errs.KindOf(err), "remove the copy: %w", errors.Join(err, t.refusal))
+	}
+	t.host.free(t.req.Migration)
+	return nil
 }
 
 // probation looks at a released tree until its migration has ended. If its root dies, whatever is left of it is killed at
@@ -98,7 +119,7 @@ func (t *target) probation(ctx context.Context) {
 				t.passed(0)
 				return
 			}
-			if err := t.shell.Engine().Kill(ctx, engine.Tree{Pid: t.pid, Cgroup: t.shell.Cgroup()}); err != nil {
+			if err := t.step(ctx, rules.Kill); err != nil {
 				t.log.Error("rest of the tree not killed", "error", err)
 				continue
 			}
@@ -111,30 +132,14 @@ func (t *target) probation(ctx context.Context) {
 // passed notes that the released tree's root has ended.
 func (t *target) passed(signal int) {
 	t.mu.Lock()
-	t.gone, t.exit, t.filling = true, signal, tree.Filling{Over: true} // nobody waits for its memory any more
+	t.filling = tree.Filling{Over: true} // nobody waits for its memory any more
 	t.mu.Unlock()
 	t.log.Warn("released tree ended in probation", "signal", signal)
-	t.change("the tree's root has ended", func(*workerapi.SessionState) {})
-}
-
-// undone removes the copy, running or not: the record says that the tree is the source's.
-func (t *target) undone(ctx context.Context, _ migration.Verdict, _ migration.Epoch) error {
-	return t.sweep(ctx)
-}
-
-// confirmed drops the images: the tree has outlived them.
-func (t *target) confirmed(context.Context) error {
-	if err := os.RemoveAll(t.shell.Images()); err != nil {
-		return errs.New(errs.Failed, "remove images: %w", err).WithNext("remove %s by hand: it holds the tree's memory", t.shell.Images())
-	}
-	return nil
+	t.event("the tree's root has ended", func(st *rules.Session) { st.Passed(signal) })
 }
 
 func (t *target) look(st *workerapi.SessionState) {
-	st.NeverRan = !t.ran && t.gone
 	st.FrozenFor = t.blackout
-	st.ExitSignal = t.exit
-	st.Alive = st.Step == workerapi.StepReleased && !t.gone
 	st.Filling = nil
 	if f := t.filling; f.All > 0 && !f.Over {
 		st.Filling = &workerapi.Filling{Done: f.Done, All: f.All}
