@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"drover/coordinator/drive"
 	"drover/coordinator/record"
 	"drover/internal/migration"
 	workerapi "drover/worker/api"
@@ -12,8 +13,7 @@ import (
 // strayLimit bounds the ending of one stray session.
 const strayLimit = 90 * time.Second
 
-// endStrays ends sessions that a host still has of migrations that are over: a request to open one may come so late that the
-// migration has been rolled back without it. A migration that the record does not know is no verdict, and is left alone.
+// endStrays ends sessions that a host still has of migrations that are over. A migration that the record does not know is no verdict, and is left alone.
 func (c *Coordinator) endStrays(l *lead, host record.Host, sessions []workerapi.SessionState) {
 	for _, st := range sessions {
 		if st.Step == workerapi.StepDone || st.Step == workerapi.StepUndone {
@@ -37,17 +37,17 @@ func (c *Coordinator) endStrays(l *lead, host record.Host, sessions []workerapi.
 }
 
 func endStray(ctx context.Context, w workerapi.Worker, m record.Migration) (err error) {
-	switch m.Verdict() {
-	case migration.Abort:
-		_, err = w.Decide(ctx, m.ID, migration.Abort, m.Epoch)
-	case migration.Reclaim:
-		_, err = w.Decide(ctx, m.ID, migration.Reclaim, m.Epoch+2)
-	case migration.Commit:
-		if _, err = w.Decide(ctx, m.ID, migration.Commit, m.Epoch+1); err == nil {
-			_, err = w.Confirm(ctx, m.ID, m.Epoch+1)
+	for _, a := range drive.Stray(m) {
+		if a.Do == drive.Confirm {
+			_, err = w.Confirm(ctx, m.ID, a.Epoch)
+		} else {
+			_, err = w.Decide(ctx, m.ID, a.Verdict, a.Epoch)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return err
+	return nil
 }
 
 // claim takes the ending of a host's stray session; false if somebody is at it.

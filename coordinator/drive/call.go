@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"drover/coordinator/record"
-	"drover/internal/errs"
 	"drover/internal/migration"
 	workerapi "drover/worker/api"
 )
@@ -69,33 +68,28 @@ func (d *driver) finish(ctx context.Context, s *slot, a Action, got answer, unwa
 		s.pause = min(max(firstRetry, 2*s.pause), longest)
 		s.retry = now.Add(s.pause)
 		if a.Do != Record {
-			d.trouble(a, side, got.err, now)
+			d.view.Answered(a, got.role, nil, got.err, now)
+			d.slog.Info("migration step failed", "migration", d.id, "phase", d.view.Migration.Phase, "do", a.Do, "host", side.Host, "err", got.err)
 		}
 		return
 	}
 	s.pause, s.retry = 0, time.Time{}
-	switch a.Do {
-	case CutOver:
-		side.CutOver = true
-	case Limit:
-		side.Limited = &a.Limit
+	if a.Do != Record {
+		d.view.Answered(a, got.role, got.state, nil, now)
 	}
 	if got.state != nil {
-		d.hear(ctx, got.role, *got.state)
+		d.heard(ctx, got.role, *got.state)
 	}
 }
 
-func (d *driver) trouble(a Action, side *Side, err error, now time.Time) {
-	side.fail(err, now)
-	d.slog.Info("migration step failed", "migration", d.id, "phase", d.view.Migration.Phase, "do", a.Do, "host", side.Host, "err", err)
-	if (a.Do == Open || a.Do == CutOver) && side.Lost.IsZero() {
-		side.Refused = errs.New(errs.KindOf(err), "%s on %s: %w", a.Do, side.Host, err)
-	}
-}
-
-// hear takes in a session's state, tells who watches, and sees that the session is watched.
+// hear takes in a session's state.
 func (d *driver) hear(ctx context.Context, role migration.Role, st workerapi.SessionState) {
-	d.view.side(role).hear(st, time.Now())
+	d.view.side(role).Hear(st, time.Now())
+	d.heard(ctx, role, st)
+}
+
+// heard tells who watches, and sees that the session is watched.
+func (d *driver) heard(ctx context.Context, role migration.Role, st workerapi.SessionState) {
 	d.progress(st)
 	if !d.watching[role] && !over(st.Step) {
 		d.watching[role] = true

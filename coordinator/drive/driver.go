@@ -118,7 +118,7 @@ func (d *driver) refresh() (known bool) {
 func (d *driver) act(ctx context.Context) (again time.Time) {
 	again = d.view.Now.Add(idle)
 	wanted := map[string]Action{}
-	for _, a := range next(d.view) {
+	for _, a := range Next(d.view) {
 		if a.Do == Wake {
 			if a.At.Before(again) {
 				again = a.At

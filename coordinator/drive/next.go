@@ -48,9 +48,9 @@ const (
 	DefaultDeadline = 30 * time.Minute
 )
 
-// next says what is to be done. It is pure: the same view gives the same actions, and an action that is already under way is
+// Next says what is to be done. It is pure: the same view gives the same actions, and an action that is already under way is
 // asked for again until its effect is in the view.
-func next(v View) []Action {
+func Next(v View) []Action {
 	return append(v.protocol(), v.keepInTouch()...)
 }
 

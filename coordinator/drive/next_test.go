@@ -53,7 +53,7 @@ func hear(side *Side, st workerapi.SessionState, now time.Time, more []func(*wor
 	for _, f := range more {
 		f(&st)
 	}
-	side.hear(st, now)
+	side.Hear(st, now)
 }
 
 func told(v migration.Verdict) func(*workerapi.SessionState) {
@@ -229,14 +229,14 @@ func TestNext(t *testing.T) {
 		{"DONE", view(migration.Done, source(frozen), target(released)), ""},
 		{"ROLLED_BACK", view(migration.RolledBack), ""},
 	} {
-		if got := words(next(c.v)); got != c.want {
+		if got := words(Next(c.v)); got != c.want {
 			t.Errorf("%s:\n got %q\nwant %q", c.why, got, c.want)
 		}
 	}
 }
 
 func TestAVerdictIsProposedFromThePhaseAndEpochThatWereSeen(t *testing.T) {
-	acts := next(view(migration.Held, target(workerapi.StepHeld), source(workerapi.StepFrozen)))
+	acts := Next(view(migration.Held, target(workerapi.StepHeld), source(workerapi.StepFrozen)))
 	s, ok := acts[0].Change.(record.Step)
 	if !ok || s.From != migration.Held || s.Epoch != 7 || s.Migration != "m" {
 		t.Errorf("got %+v", acts[0])
@@ -247,9 +247,9 @@ func TestTheBlackoutIsFromFreezeToRelease(t *testing.T) {
 	v := view(migration.Committed)
 	frozen := state(migration.Source, workerapi.StepFrozen)
 	frozen.FrozenFor = 10 * time.Millisecond
-	v.Source.hear(frozen, t0)
-	v.Target.hear(state(migration.Target, workerapi.StepReleased), t0.Add(90*time.Millisecond))
-	s := next(v)[0].Change.(record.Step)
+	v.Source.Hear(frozen, t0)
+	v.Target.Hear(state(migration.Target, workerapi.StepReleased), t0.Add(90*time.Millisecond))
+	s := Next(v)[0].Change.(record.Step)
 	if s.Blackout != 100*time.Millisecond {
 		t.Errorf("it is %s", s.Blackout)
 	}
@@ -257,14 +257,14 @@ func TestTheBlackoutIsFromFreezeToRelease(t *testing.T) {
 
 func TestAStaleWordChangesNothing(t *testing.T) {
 	var s Side
-	s.hear(state(migration.Target, workerapi.StepReleased), t0)
+	s.Hear(state(migration.Target, workerapi.StepReleased), t0)
 	dead := state(migration.Target, workerapi.StepReleased)
 	dead.ExitSignal = 9
-	s.hear(dead, t0)
+	s.Hear(dead, t0)
 	for _, stale := range []workerapi.Step{workerapi.StepOpen, workerapi.StepHeld, workerapi.StepReleased} {
 		st := state(migration.Target, stale)
 		st.Alive = true
-		s.hear(st, t0)
+		s.Hear(st, t0)
 		if s.Session.Step != workerapi.StepReleased || s.Session.Alive || s.Session.ExitSignal != 9 {
 			t.Errorf("after %s again it is %+v", stale, s.Session)
 		}

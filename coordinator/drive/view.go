@@ -51,8 +51,30 @@ var rank = map[workerapi.Step]int{
 	workerapi.StepReleased: 6, workerapi.StepFailed: 7, workerapi.StepUndone: 8, workerapi.StepDone: 8,
 }
 
-// hear takes in what the host says of its session at time now. A stale word changes no step.
-func (s *Side) hear(st workerapi.SessionState, now time.Time) {
+// Answered takes in what came of an action on a host: a state, or nothing but that it was done, or why it failed. of is the host that
+// the answer is about.
+func (v *View) Answered(a Action, of migration.Role, st *workerapi.SessionState, err error, now time.Time) {
+	s := v.side(of)
+	if err != nil {
+		s.fail(err, now)
+		if (a.Do == Open || a.Do == CutOver) && s.Lost.IsZero() {
+			s.Refused = errs.New(errs.KindOf(err), "%s on %s: %w", a.Do, s.Host, err)
+		}
+		return
+	}
+	switch a.Do {
+	case CutOver:
+		s.CutOver = true
+	case Limit:
+		s.Limited = &a.Limit
+	}
+	if st != nil {
+		s.Hear(*st, now)
+	}
+}
+
+// Hear takes in what the host says of its session at time now. A stale word changes no step.
+func (s *Side) Hear(st workerapi.SessionState, now time.Time) {
 	s.Lost, s.Trouble, s.Absent, s.Seen = time.Time{}, nil, false, now
 	if s.Known && rank[st.Step] < rank[s.Session.Step] {
 		// A source whose worker has restarted is back at frozen, whatever it had sent; that it knows the verdict counts.

@@ -11,7 +11,7 @@ import (
 func TestASourceThatRestartedAndHeardTheVerdictIsNotToldAgain(t *testing.T) {
 	v := View{}
 	word := func(step workerapi.Step, verdict migration.Verdict) {
-		v.Source.hear(workerapi.SessionState{Role: migration.Source, Step: step, Verdict: verdict}, time.Now())
+		v.Source.Hear(workerapi.SessionState{Role: migration.Source, Step: step, Verdict: verdict}, time.Now())
 	}
 	word(workerapi.StepStaged, migration.Undecided)
 	if len(v.tellSource()) == 0 {
