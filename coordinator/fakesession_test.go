@@ -81,6 +81,7 @@ func (h *fakeWorker) rebuild(s *fakeSession) {
 		if fail(workerapi.StepStaged) {
 			return
 		}
+		s.state.Digest = "d1"
 		h.step(s, workerapi.StepStaged)
 		h.later(h.restoreFor, s, workerapi.StepStaged, func() {
 			if !fail(workerapi.StepHeld) {
@@ -149,7 +150,7 @@ func (h *fakeWorker) decideTarget(s *fakeSession, v migration.Verdict, epoch mig
 	}
 	h.trees[name] = &fakeTree{s.req.Spec, epoch, workload.Running}
 	h.world.run(name, h.name)
-	s.state.Alive = true
+	s.state.Alive, s.state.ReleasedAt = true, time.Now()
 	h.step(s, workerapi.StepReleased)
 }
 

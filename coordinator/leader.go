@@ -65,7 +65,7 @@ func (c *Coordinator) serveTerm(ctx context.Context) {
 		}
 	}
 	l := &lead{ctx: ctx, presence: newPresence(time.Now()), dryRuns: dryRuns{of: map[string]bool{}}}
-	l.drivers = drive.NewSet(c.node, hosts{c, l.presence}, c.log)
+	l.drivers = drive.NewSet(c.node, hosts{c, l.presence}, pki.Coordinator(c.cfg.Name).String(), c.log)
 	c.lead.Store(l)
 	c.log.Info("leading", "term", c.node.Term())
 	var loops sync.WaitGroup

@@ -238,6 +238,23 @@ func (f *fake) Migration(_ context.Context, id migration.ID) (api.Migration, err
 	return api.Migration{}, errs.New(errs.NotFound, "no migration is called %q", id).WithNext("drover migrations")
 }
 
+// Evidence is whole for web, lacks the end of what is under way, and what beta had said for broken.
+func (f *fake) Evidence(ctx context.Context, id migration.ID) (api.Evidence, error) {
+	m, err := f.Migration(ctx, id)
+	e := api.Evidence{
+		Migration: id, Workload: m.Workload, Source: m.Source, Target: m.Target, SourceBoot: "boot-a", TargetBoot: "boot-b", By: m.By, Epoch: m.Epoch, Phase: m.Phase,
+		Entries: m.Transitions, Replicas: []api.Replica{{Name: "c1", Index: 42}, {Name: "c2"}}, Holds: []string{"one verdict: " + string(m.Verdict)},
+		Unknown: []string{}, Wrong: []string{}, Over: m.Phase.Final(),
+	}
+	for i := range e.Entries {
+		e.Entries[i].Answers = []api.Answer{{Host: "beta", Role: migration.Target, Heard: longAgo, Step: workerapi.StepHeld, Digest: "d1"}}
+	}
+	if m.Workload == "broken" {
+		e.Unknown = []string{"what beta had said when it ended"}
+	}
+	return e, err
+}
+
 // step brings a migration into a phase, a quarter of a second after the one before.
 func (f *fake) step(m api.Migration, to migration.Phase) api.Migration {
 	f.mu.Lock()

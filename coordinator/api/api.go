@@ -24,6 +24,8 @@ type Coordinator interface {
 	Workload(ctx context.Context, name string) (Workload, error)
 	Migrations(ctx context.Context, workload string) ([]Migration, error) // "" is all; newest first
 	Migration(ctx context.Context, id migration.ID) (Migration, error)
+	// Evidence is what the record holds on a migration, read linearizably, and what follows from it.
+	Evidence(ctx context.Context, id migration.ID) (Evidence, error)
 	// WatchMigration calls f with every change of the migration, progress included, until it is final, ctx is done or f fails.
 	// The first call comes at once with the state as it is. It survives a change of leader by being called again.
 	WatchMigration(ctx context.Context, id migration.ID, f func(Migration) error) error
@@ -218,12 +220,18 @@ func NewDowntime(budget, predicted, measured time.Duration) Downtime {
 	return d
 }
 
-// Transition is one step of a migration in the record.
+// Transition is one step of a migration in the record, with what it rested on.
 type Transition struct {
 	Phase migration.Phase `json:"phase"`
-	Time  time.Time       `json:"time"`  // the leader's clock when it proposed it
-	Index uint64          `json:"index"` // raft log index
+	Time  time.Time       `json:"time"`           // the leader's clock when it proposed it
+	Index uint64          `json:"index"`          // raft log index
+	Term  uint64          `json:"term,omitempty"` // of that entry; 0 if an older drover recorded it
+	By    string          `json:"by,omitempty"`   // who proposed it: a coordinator, or the person who asked
 	Note  string          `json:"note,omitempty"`
+	// Owner may run the workload from here on, Epoch is the workload's.
+	Owner   string          `json:"owner,omitempty"`
+	Epoch   migration.Epoch `json:"epoch,omitempty"`
+	Answers []Answer        `json:"answers,omitempty"` // at most one a host
 }
 
 // DoctorReport is the verdict on moving one workload to one host.

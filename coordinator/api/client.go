@@ -67,6 +67,10 @@ func (c client) Migration(ctx context.Context, id migration.ID) (Migration, erro
 	return get[Migration](ctx, c, at("migrations", string(id), ""))
 }
 
+func (c client) Evidence(ctx context.Context, id migration.ID) (Evidence, error) {
+	return get[Evidence](ctx, c, at("migrations", string(id), "evidence"))
+}
+
 func (c client) WatchMigration(ctx context.Context, id migration.ID, f func(Migration) error) error {
 	return rpc.Stream(ctx, c.http, "GET", at("migrations", string(id), "events"), nil, f)
 }

@@ -79,6 +79,9 @@ var Routes = []Route{
 	moved("GET /v1/migrations/{id}", NeedMember, func(ctx context.Context, c Coordinator, id migration.ID, _ rpc.None) (Migration, error) {
 		return c.Migration(ctx, id)
 	}),
+	moved("GET /v1/migrations/{id}/evidence", NeedMember, func(ctx context.Context, c Coordinator, id migration.ID, _ rpc.None) (Evidence, error) {
+		return c.Evidence(ctx, id)
+	}),
 	stream("GET /v1/migrations/{id}/events", NeedMember, func(r *http.Request, c Coordinator, _ rpc.None, send func(Migration) error) error {
 		id := migration.ID(r.PathValue("id"))
 		if err := id.Valid(); err != nil {

@@ -33,6 +33,9 @@ func (echo) Migrations(_ context.Context, w string) ([]Migration, error) {
 func (echo) Migration(_ context.Context, id migration.ID) (Migration, error) {
 	return Migration{ID: id}, nil
 }
+func (echo) Evidence(_ context.Context, id migration.ID) (Evidence, error) {
+	return Evidence{Migration: id}, nil
+}
 func (echo) WatchMigration(_ context.Context, id migration.ID, f func(Migration) error) error {
 	return f(Migration{ID: id})
 }
@@ -145,8 +148,9 @@ func calls(c Coordinator, ctx context.Context) map[string]func() (any, error) {
 				return c.WatchMigration(ctx, "m-1", func(m Migration) error { f(m); return nil })
 			})
 		},
-		"Plans": func() (any, error) { return one(c.Plans(ctx)) },
-		"Plan":  func() (any, error) { return one(c.Plan(ctx, "p")) },
+		"Plans":    func() (any, error) { return one(c.Plans(ctx)) },
+		"Plan":     func() (any, error) { return one(c.Plan(ctx, "p")) },
+		"Evidence": func() (any, error) { return one(c.Evidence(ctx, "m-1")) },
 		"WatchPlan": func() (any, error) {
 			return watched(func(f func(any)) error { return c.WatchPlan(ctx, "p", func(p Plan) error { f(p); return nil }) })
 		},
@@ -224,7 +228,7 @@ func TestNoCallGoesPastAuthorization(t *testing.T) {
 }
 
 func TestOnlyReadingIsForEveryMember(t *testing.T) {
-	reads := "Cluster Hosts Workloads Workload Migrations Migration WatchMigration Plans Plan WatchPlan Doctor Logs"
+	reads := "Cluster Hosts Workloads Workload Migrations Migration Evidence WatchMigration Plans Plan WatchPlan Doctor Logs"
 	members := func(_ context.Context, need Need) error {
 		if need != NeedMember {
 			return errs.New(errs.Forbidden, "no")

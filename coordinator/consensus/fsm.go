@@ -28,6 +28,7 @@ func (f *fsm) Apply(l *raft.Log) any {
 	if err := json.Unmarshal(l.Data, &c); err != nil {
 		return errs.New(errs.Invalid, "decode log entry %d: %w", l.Index, err)
 	}
+	c.Term = l.Term
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.state.Apply(l.Index, c); err != nil {

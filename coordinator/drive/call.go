@@ -146,7 +146,7 @@ func (d *driver) host(role migration.Role) (h record.Host) {
 func (d *driver) call(a Action) func(context.Context) answer {
 	if a.Do == Record {
 		return func(ctx context.Context) answer {
-			_, err := d.log.Propose(ctx, byDriver, a.Change)
+			_, err := d.log.Propose(ctx, d.by, a.Change)
 			return answer{err: err}
 		}
 	}

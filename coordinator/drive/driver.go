@@ -29,7 +29,6 @@ type Hosts interface {
 }
 
 const (
-	byDriver   = "coordinator"
 	firstRetry = 100 * time.Millisecond
 	longest    = 2 * time.Second // between two tries
 	idle       = time.Second     // boot ids and silence are looked at as often as that
@@ -40,6 +39,7 @@ type driver struct {
 	id       migration.ID
 	log      Log
 	hosts    Hosts
+	by       string // in whose name it proposes
 	slog     *slog.Logger
 	progress func(workerapi.SessionState) // tells who watches; called from run's goroutine
 
@@ -106,7 +106,7 @@ func (d *driver) refresh() (known bool) {
 			}
 			_, in := s.Hosts[host]
 			now := d.hosts.Boot(host)
-			side.Host, side.Removed = host, !in
+			side.Host, side.Removed, side.Boot = host, !in, now
 			side.Rebooted = boot != "" && now != "" && now != boot
 		}
 	})

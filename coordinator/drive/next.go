@@ -205,7 +205,7 @@ func (v *View) probation() []Action {
 	case !m.ProbationOver && v.Target.Session.Filling != nil:
 		return append(acts, v.note("%s is still filling in the memory of %s: the source stays held until it has", m.Target, m.Workload)...)
 	case !m.ProbationOver:
-		return append(acts, Action{Do: Record, Change: record.Note{Migration: m.ID, Phase: m.Phase, ProbationOver: true}})
+		return append(acts, Action{Do: Record, Change: record.Note{Migration: m.ID, Phase: m.Phase, ProbationOver: true, Answers: v.answers()}})
 	case len(acts) > 0:
 		return append(acts, v.waitingFor(v.Source)...)
 	case !v.Source.ended():
@@ -279,7 +279,7 @@ func (v *View) unknown() []Action {
 
 // step is the action that proposes s from where the migration stands now.
 func (v *View) step(s record.Step) Action {
-	s.Migration, s.From, s.Epoch = v.Migration.ID, v.Migration.Phase, v.Epoch
+	s.Migration, s.From, s.Epoch, s.Answers = v.Migration.ID, v.Migration.Phase, v.Epoch, v.answers()
 	return Action{Do: Record, Change: s}
 }
 

@@ -14,6 +14,7 @@ import (
 type Set struct {
 	log   Log
 	hosts Hosts
+	by    string
 	slog  *slog.Logger
 
 	mu          sync.Mutex
@@ -29,10 +30,10 @@ type Live struct {
 	Target workerapi.SessionState
 }
 
-// NewSet makes a set without drivers.
-func NewSet(log Log, hosts Hosts, l *slog.Logger) *Set {
+// NewSet makes a set without drivers. They propose in by's name.
+func NewSet(log Log, hosts Hosts, by string, l *slog.Logger) *Set {
 	return &Set{
-		log: log, hosts: hosts, slog: l, changed: make(chan struct{}),
+		log: log, hosts: hosts, by: by, slog: l, changed: make(chan struct{}),
 		live: map[migration.ID]Live{}, inventories: map[migration.ID]*workerapi.Inventory{},
 	}
 }
@@ -81,7 +82,7 @@ func (s *Set) underWay() (ids []migration.ID) {
 
 func (s *Set) drive(ctx context.Context, id migration.ID) {
 	d := &driver{
-		id: id, log: s.log, hosts: s.hosts, slog: s.slog,
+		id: id, log: s.log, hosts: s.hosts, by: s.by, slog: s.slog,
 		inventory: s.inventory(id),
 		progress:  func(st workerapi.SessionState) { s.note(id, st) },
 	}

@@ -33,6 +33,7 @@ type Side struct {
 	Refused    error     // an answer that trying again will not change
 	Lost       time.Time // since when the host has not answered; zero if it does
 	Trouble    error     // why the last call failed, nil if it did not
+	Boot       string    // boot id that the host said last, "" if it has said none to this leader
 	Removed    bool      // the host is no longer in the record: whoever removed it said that it will not come back
 	Rebooted   bool      // the host has booted since admission: no tree of then lives there
 }

@@ -46,6 +46,8 @@ type Command struct {
 	Time time.Time       `json:"time"` // the proposer's clock
 	By   string          `json:"by,omitempty"`
 	Data json.RawMessage `json:"data"`
+	// Term is the log's own, of the entry that carries the command: who applies it sets it.
+	Term uint64 `json:"-"`
 }
 
 // Change is what a command carries: one of the types below.
@@ -59,9 +61,9 @@ type Change interface {
 
 // meta is what of its command a change may use.
 type meta struct {
-	index uint64
-	time  time.Time
-	by    string
+	index, term uint64
+	time        time.Time
+	by          string
 }
 
 // ErrUnknownType is a command that this version of drover does not know. A state machine that met one must stop: to go on
@@ -126,7 +128,7 @@ func (s *State) Apply(index uint64, c Command) error {
 	if err != nil {
 		return err
 	}
-	if err := change.apply(s, meta{index: index, time: c.Time, by: c.By}); err != nil {
+	if err := change.apply(s, meta{index: index, term: c.Term, time: c.Time, by: c.By}); err != nil {
 		return err
 	}
 	s.Index = index

@@ -2,6 +2,7 @@ package record
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"drover/coordinator/api"
@@ -58,7 +59,7 @@ func (a Admit) apply(s *State, c meta) error {
 	s.Migrations[a.Migration] = Migration{
 		ID: a.Migration, Workload: a.Workload, Source: a.Source, Target: a.Target, SourceBoot: a.SourceBoot, TargetBoot: a.TargetBoot,
 		Epoch: a.Epoch, Phase: migration.Admitted, Options: a.Options, Plan: a.Plan, By: c.by, Deadline: a.Deadline, Findings: a.Findings,
-		Transitions: []api.Transition{{Phase: migration.Admitted, Time: c.time, Index: c.index}},
+		Transitions: []api.Transition{c.transition(migration.Admitted, w, "", nil)},
 	}
 	w.Migration = a.Migration
 	s.Workloads[w.Name] = w
@@ -77,6 +78,7 @@ type Step struct {
 	Predicted time.Duration      `json:"predicted_ns,omitempty"` // freeze: the blackout that the source expects
 	Expected  workerapi.Expected `json:"expected,omitzero"`      // freeze: its parts
 	Blackout  time.Duration      `json:"blackout_ns,omitempty"`  // released: as it was measured
+	Answers   []api.Answer       `json:"answers,omitempty"`      // what the proposer had heard of the hosts
 }
 
 func (Step) kind() Type        { return TypeStep }
@@ -107,12 +109,12 @@ func (t Step) apply(s *State, c meta) error {
 		if ev == migration.EvReclaim && m.ProbationOver {
 			return conflict("migration %s cannot be reclaimed: probation is over and the source may be dead", m.ID)
 		}
-		tr := api.Transition{Phase: to, Time: c.time, Index: c.index}
+		m, w = t.effect(ev, m, w)
+		tr := c.transition(to, w, "", nil)
 		if i == len(t.Events)-1 {
-			tr.Note = t.Note
+			tr = c.transition(to, w, t.Note, t.Answers)
 		}
 		m.Phase, m.Transitions = to, append(m.Transitions, tr)
-		m, w = t.effect(ev, m, w)
 	}
 	m.Note, w.Since = "", c.time
 	s.Migrations[m.ID], s.Workloads[w.Name] = m, w
@@ -120,6 +122,15 @@ func (t Step) apply(s *State, c meta) error {
 		s.forgetOldMigrations()
 	}
 	return nil
+}
+
+// transition is an entry of the log as a migration remembers it; w is the workload as the entry leaves it.
+func (c meta) transition(to migration.Phase, w Workload, note string, answers []api.Answer) api.Transition {
+	answers = slices.Clone(answers[:min(len(answers), api.MaxAnswers)])
+	for i := range answers {
+		answers[i].Error = strings.ToValidUTF8(answers[i].Error[:min(len(answers[i].Error), api.MaxAnswerError)], "")
+	}
+	return api.Transition{Phase: to, Time: c.time, Index: c.index, Term: c.term, By: c.by, Note: note, Owner: w.Owner, Epoch: w.Epoch, Answers: answers}
 }
 
 // effect is what an event changes besides the phase. Ownership changes here and nowhere else in a migration.
@@ -194,12 +205,13 @@ type Note struct {
 	Phase         migration.Phase `json:"phase"`
 	Note          string          `json:"note"`
 	ProbationOver bool            `json:"probation_over,omitempty"`
+	Answers       []api.Answer    `json:"answers,omitempty"` // what the proposer had heard of the hosts when it was over
 }
 
 func (Note) kind() Type        { return TypeNote }
 func (n Note) subject() string { return string(n.Migration) }
 
-func (n Note) apply(s *State, _ meta) error {
+func (n Note) apply(s *State, c meta) error {
 	m, ok := s.Migrations[n.Migration]
 	switch {
 	case !ok:
@@ -209,7 +221,11 @@ func (n Note) apply(s *State, _ meta) error {
 	case n.ProbationOver && m.Phase != migration.Released:
 		return conflict("migration %s is %s: it has no probation to end", m.ID, m.Phase)
 	}
-	m.Note, m.ProbationOver = n.Note, m.ProbationOver || n.ProbationOver
+	if n.ProbationOver && !m.ProbationOver {
+		tr := c.transition(m.Phase, s.Workloads[m.Workload], "probation over: the source may be told to end its tree", n.Answers)
+		m.Passed, m.ProbationOver = &tr, true
+	}
+	m.Note = n.Note
 	s.Migrations[m.ID] = m
 	return nil
 }

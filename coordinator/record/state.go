@@ -92,6 +92,7 @@ type Migration struct {
 	Note       string          `json:"note,omitempty"` // what it waits for, if it does
 	// ProbationOver is recorded before the source is told to end its tree.
 	ProbationOver bool                  `json:"probation_over,omitempty"`
+	Passed        *api.Transition       `json:"passed,omitempty"` // the entry by which it was over
 	Options       workerapi.MoveOptions `json:"options"`
 	Plan          string                `json:"plan,omitempty"`
 	By            string                `json:"by,omitempty"`

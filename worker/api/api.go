@@ -169,6 +169,8 @@ type SessionState struct {
 	Progress  Progress          `json:"progress"`
 	FrozenAt  time.Time         `json:"frozen_at,omitzero"`   // source's clock
 	FrozenFor time.Duration     `json:"frozen_for,omitempty"` // how long the source's tree has not run, measured on the source
+	// ReleasedAt is when a target's tree could run its first instruction, by the target's clock; zero after a restart of its worker.
+	ReleasedAt time.Time `json:"released_at,omitzero"`
 	// Alive says of a released target: its root still runs. ExitSignal is the signal that ended it, 0 if none.
 	Alive      bool `json:"alive,omitempty"`
 	ExitSignal int  `json:"exit_signal,omitempty"`

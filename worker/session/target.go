@@ -41,6 +41,7 @@ type target struct {
 
 	// guarded by the session's lock
 	filling  tree.Filling
+	freed    time.Time // when the tree was let go
 	blackout time.Duration
 	refusal  error // why its engine could not remove the copy; whoever removes it
 }

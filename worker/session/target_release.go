@@ -54,11 +54,12 @@ func (t *target) letRun(ctx context.Context) error {
 		return errs.New(errs.KindOf(err), "release the tree: %w", err)
 	}
 	t.once.Do(func() { close(t.settled) })
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.freed = time.Now()
 	if t.frozeAt.IsZero() {
 		return nil
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.blackout = t.frozen + time.Since(t.frozeAt)
 	if !t.begun.IsZero() { // the source's last word may have been long on its way, behind the pages
 		t.blackout = max(t.blackout, time.Since(t.begun))
@@ -139,7 +140,7 @@ func (t *target) passed(signal int) {
 }
 
 func (t *target) look(st *workerapi.SessionState) {
-	st.FrozenFor = t.blackout
+	st.FrozenFor, st.ReleasedAt = t.blackout, t.freed
 	st.Filling = nil
 	if f := t.filling; f.All > 0 && !f.Over {
 		st.Filling = &workerapi.Filling{Done: f.Done, All: f.All}

@@ -1,8 +1,10 @@
 package moves
 
 import (
+	"encoding/json"
 	"testing"
 
+	"drover/coordinator/api"
 	"drover/internal/migration"
 )
 
@@ -109,4 +111,19 @@ func (s *service) hasEnded(t *testing.T, id migration.ID, o outcome) {
 		t.Errorf("it ended %s: %s; want %s", m.Phase, m.Reason, phase)
 	}
 	s.lives(t, home)
+	e := s.ground.evidence(t, id)
+	if !e.Over || len(e.Wrong) > 0 {
+		t.Errorf("the evidence on it: over %t, wrong %q", e.Over, e.Wrong)
+	}
+	t.Logf("not known: %q", e.Unknown) // a worker that was restarted cannot say when the tree first ran
+}
+
+// evidence is what `drover prove` prints.
+func (g *ground) evidence(t *testing.T, id migration.ID) (e api.Evidence) {
+	t.Helper()
+	out, _ := g.Drover(t.Context(), "prove", string(id), "--json") // the exit code says whether it is complete
+	if err := json.Unmarshal([]byte(out), &e); err != nil {
+		t.Errorf("drover prove printed %q: %v", out, err)
+	}
+	return e
 }

@@ -14,6 +14,9 @@ func TestATreeOf50ProcessesAnd400ThreadsMoves(t *testing.T) {
 	}
 	t.Logf("blackout %s", m.Blackout)
 	s.lives(t, "beta")
+	if e := g.evidence(t, m.ID); !e.Complete() {
+		t.Errorf("not known: %q, wrong: %q", e.Unknown, e.Wrong)
+	}
 	s.end(t)
 	g.nothingLeft(t, 0)
 }
