@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"drover/engine"
@@ -99,9 +100,10 @@ func (k *keeper) doHold(cl *call, r request) (any, error) {
 	}
 }
 
-// over marks a hold as ended, unless ending it failed: a lost one can still be aborted.
+// over marks a hold as ended, unless ending it failed: a lost one can still be aborted. One that cannot be because it has been ended
+// the other way is over too, however badly that went: CRIU may die between the verdict and its end, and kills the tree by that.
 func (k *keeper) over(ended chan struct{}, err error) {
-	if err != nil {
+	if err != nil && !errors.Is(err, engine.ErrDecided) {
 		return
 	}
 	k.mu.Lock()
