@@ -3,6 +3,7 @@ package coordinator
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -12,6 +13,8 @@ import (
 	"drover/coordinator/record"
 	"drover/internal/errs"
 	"drover/internal/migration"
+	"drover/internal/pki"
+	"drover/transfer/link"
 )
 
 // Cluster is who coordinates, as this coordinator sees it.
@@ -161,19 +164,37 @@ func (c *Coordinator) Verdict(ctx context.Context, id migration.ID) (api.Verdict
 		w := s.Workloads[m.Workload]
 		out.Epoch, out.Owner = w.Epoch, w.Owner
 	})
+	if p, _ := link.PeerFrom(ctx); p == pki.Worker(m.Source) && c.movedOn(m) {
+		return api.VerdictReply{}, errs.New(errs.Conflict, "migration %s gave %s back to %s, and it has been given away since: what %s still holds of it must not run", id, m.Workload, m.Source, m.Source).
+			WithNext("drover rm %s --host %s --force", m.Workload, m.Source)
+	}
 	return out, nil
+}
+
+// movedOn says whether a migration that gave its workload back to the source is over, and the record has given it to somebody else or at
+// another epoch since: a source that comes back late, with the tree still held, must not act on the old verdict any more.
+func (c *Coordinator) movedOn(m record.Migration) bool {
+	epoch := m.Epoch
+	switch {
+	case !m.Phase.Final() || m.Verdict() == migration.Commit:
+		return false
+	case m.Verdict() == migration.Reclaim:
+		epoch += 2
+	}
+	w, err := c.workloadRecord(m.Workload)
+	return err != nil || w.Owner != m.Source || w.Epoch != epoch
 }
 
 // migrationNow joins a migration's record with what its driver knows.
 func (l *lead) migrationNow(m record.Migration) api.Migration {
 	live := l.drivers.Live(m.ID)
-	reason := m.Reason
+	reason, next := m.Reason, m.Next
 	if m.Note != "" { // it has a reason only once it is decided, and a note only while it waits
-		reason = m.Note
+		reason, next = m.Note, fmt.Sprintf("if that does not end: drover resolve %s", m.ID)
 	}
 	return api.Migration{
 		ID: m.ID, Workload: m.Workload, Source: m.Source, Target: m.Target, Epoch: m.Epoch, Phase: m.Phase, Verdict: m.Verdict(),
-		Reason: reason, Next: m.Next, Options: m.Options, Plan: m.Plan, By: m.By, Blackout: m.Blackout,
+		Reason: reason, Next: next, Options: m.Options, Plan: m.Plan, By: m.By, Blackout: m.Blackout,
 		Downtime: api.NewDowntime(m.Options.Downtime, m.Predicted, m.Blackout), Transitions: m.Transitions, Progress: live.Source.Progress, Filling: live.Target.Filling, Findings: m.Findings,
 	}
 }

@@ -20,7 +20,7 @@ func (c *Coordinator) endStrays(l *lead, host record.Host, sessions []workerapi.
 			continue
 		}
 		m, err := c.migrationRecord(st.Migration)
-		if err != nil || !m.Phase.Final() || !l.presence.claim(host.Name, m.ID) {
+		if err != nil || !m.Phase.Final() || host.Name == m.Source && c.movedOn(m) || !l.presence.claim(host.Name, m.ID) {
 			continue
 		}
 		go func() { // ends with the lead

@@ -65,20 +65,26 @@ func (a *app) confirm(ctx context.Context, c *cluster, name string) error {
 	a.question(fmt.Sprintf("take %s at %s, which is %s, out of the cluster %s for good; %s? [y/N] ",
 		name, m.Address, coordinatorState(m), status.Name, tolerates(len(status.Coordinators)-1)))
 	defer a.answered()
-	typed := make(chan string, 1)
+	answer, err := a.typed(ctx)
+	if err == nil && answer != "y" && answer != "yes" {
+		err = errs.New(errs.Failed, "%s stays a coordinator", name)
+	}
+	return err
+}
+
+// typed is the line that the person types, in small letters.
+func (a *app) typed(ctx context.Context) (string, error) {
+	lines := make(chan string, 1)
 	go func() {
 		line, _ := bufio.NewReader(a.in).ReadString('\n')
-		typed <- strings.ToLower(strings.TrimSpace(line))
+		lines <- strings.ToLower(strings.TrimSpace(line))
 	}()
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
-	case answer := <-typed:
-		if answer != "y" && answer != "yes" {
-			return errs.New(errs.Failed, "%s stays a coordinator", name)
-		}
+		return "", ctx.Err()
+	case line := <-lines:
+		return line, nil
 	}
-	return nil
 }
 
 func memberNamed(status api.ClusterStatus, name string) (api.CoordinatorState, bool) {

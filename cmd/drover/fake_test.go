@@ -255,6 +255,37 @@ func (f *fake) Evidence(ctx context.Context, id migration.ID) (api.Evidence, err
 	return e, err
 }
 
+// Situation is that beta is silent after COMMIT, in every migration.
+func (f *fake) Situation(ctx context.Context, id migration.ID) (api.Situation, error) {
+	m, err := f.Migration(ctx, id)
+	s := api.Situation{
+		Migration: id, Workload: m.Workload, Source: m.Source, Target: m.Target, Owner: m.Target, Epoch: 2, Phase: migration.Committed, Waiting: "beta has not answered since COMMIT",
+		Answers: []api.Answer{{Host: "alpha", Role: migration.Source, Heard: longAgo, Step: workerapi.StepStaged}, {Host: "beta", Role: migration.Target, Silent: longAgo}},
+		Because: []string{"host beta does not answer"},
+		Choices: []api.Choice{{Decision: api.TargetIsDead, Host: "beta", First: "power beta off", Then: "alpha owns it again"}},
+	}
+	if m.Phase.Final() {
+		s.Phase, s.Choices, s.Because = m.Phase, nil, []string{"it has ended"}
+	}
+	return s, err
+}
+
+func (f *fake) Resolve(ctx context.Context, id migration.ID, req api.ResolveRequest) (api.Migration, error) {
+	m, err := f.Migration(ctx, id)
+	switch {
+	case err != nil:
+	case m.Phase.Final():
+		err = errs.New(errs.Conflict, "nothing waits for it").WithNext("drover resolve %s says what can be decided", id)
+	case req.Decision != api.TargetIsDead:
+		err = errs.New(errs.Refused, "host alpha answers")
+	case req.Vouch != "beta":
+		err = errs.New(errs.Invalid, "%s is vouched for, and the target is beta", req.Vouch)
+	default:
+		m = f.step(m, migration.Reclaimed)
+	}
+	return m, err
+}
+
 // step brings a migration into a phase, a quarter of a second after the one before.
 func (f *fake) step(m api.Migration, to migration.Phase) api.Migration {
 	f.mu.Lock()

@@ -60,7 +60,7 @@ func newRoot(a *app) *cobra.Command {
 	for id, verbs := range map[string][]*cobra.Command{
 		"trees": {a.cmdRun(), a.cmdAdopt(), a.cmdWorkloads(), a.cmdShow(), a.cmdLogs(), a.cmdStop(), a.cmdContinue(), a.cmdRemove(),
 			a.cmdCheckpoint(), a.cmdRestore()},
-		"move": {a.cmdDoctor(), a.cmdMigrate(), a.cmdMigrations(), a.cmdWatch(), a.cmdLimit(), a.cmdAbort(), a.cmdProve()},
+		"move": {a.cmdDoctor(), a.cmdMigrate(), a.cmdMigrations(), a.cmdWatch(), a.cmdLimit(), a.cmdAbort(), a.cmdResolve(), a.cmdProve()},
 		"plan": {a.cmdApply(), a.cmdPlans(), a.cmdPlan(), a.cmdHosts(), a.cmdHost(), a.cmdCordon(), a.cmdUncordon(), a.cmdDrain()},
 		"cluster": {a.cmdCluster(), a.cmdStatus(), a.cmdToken(), a.cmdJoin(), a.cmdOperator(), a.cmdCoordinator(), a.cmdWorker(),
 			a.cmdDev()},

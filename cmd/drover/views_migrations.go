@@ -67,6 +67,7 @@ func (v migrationView) text(w io.Writer) {
 	fact(w, "fallback", fallbackOf(m.Progress.Rounds))
 	fact(w, "compression", m.Progress.Compression)
 	fact(w, "reason", m.Reason)
+	fact(w, "next", m.Next)
 	if rows := phaseRows(m); len(rows) > 0 {
 		fmt.Fprintln(w)
 		table(w, "PHASE AT AFTER NOTE", rows)

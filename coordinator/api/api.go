@@ -26,6 +26,8 @@ type Coordinator interface {
 	Migration(ctx context.Context, id migration.ID) (Migration, error)
 	// Evidence is what the record holds on a migration, read linearizably, and what follows from it.
 	Evidence(ctx context.Context, id migration.ID) (Evidence, error)
+	// Situation asks both hosts, and says what a person may decide about a migration that waits.
+	Situation(ctx context.Context, id migration.ID) (Situation, error)
 	// WatchMigration calls f with every change of the migration, progress included, until it is final, ctx is done or f fails.
 	// The first call comes at once with the state as it is. It survives a change of leader by being called again.
 	WatchMigration(ctx context.Context, id migration.ID, f func(Migration) error) error
@@ -70,6 +72,9 @@ type Coordinator interface {
 	Operators(ctx context.Context) ([]Operator, error)
 	SetOperator(ctx context.Context, op Operator) error // role "" removes
 	RemoveHost(ctx context.Context, name string) error
+	// Resolve records the caller's decision about a host that a migration waits for. errs.Conflict if nothing waits for it,
+	// errs.Refused if the host answers, or the evidence does not bear it otherwise.
+	Resolve(ctx context.Context, id migration.ID, req ResolveRequest) (Migration, error)
 	// RemoveCoordinator takes a coordinator out of the cluster, dead or alive; the one that leads hands the lead over first. It is
 	// refused (errs.Conflict) if a majority of those that remain does not answer.
 	RemoveCoordinator(ctx context.Context, name string) (ClusterStatus, error)

@@ -71,6 +71,14 @@ func (c client) Evidence(ctx context.Context, id migration.ID) (Evidence, error)
 	return get[Evidence](ctx, c, at("migrations", string(id), "evidence"))
 }
 
+func (c client) Situation(ctx context.Context, id migration.ID) (Situation, error) {
+	return get[Situation](ctx, c, at("migrations", string(id), "situation"))
+}
+
+func (c client) Resolve(ctx context.Context, id migration.ID, req ResolveRequest) (Migration, error) {
+	return post[Migration](ctx, c, at("migrations", string(id), "resolve"), req)
+}
+
 func (c client) WatchMigration(ctx context.Context, id migration.ID, f func(Migration) error) error {
 	return rpc.Stream(ctx, c.http, "GET", at("migrations", string(id), "events"), nil, f)
 }

@@ -82,6 +82,9 @@ var Routes = []Route{
 	moved("GET /v1/migrations/{id}/evidence", NeedMember, func(ctx context.Context, c Coordinator, id migration.ID, _ rpc.None) (Evidence, error) {
 		return c.Evidence(ctx, id)
 	}),
+	moved("GET /v1/migrations/{id}/situation", NeedMember, func(ctx context.Context, c Coordinator, id migration.ID, _ rpc.None) (Situation, error) {
+		return c.Situation(ctx, id)
+	}),
 	stream("GET /v1/migrations/{id}/events", NeedMember, func(r *http.Request, c Coordinator, _ rpc.None, send func(Migration) error) error {
 		id := migration.ID(r.PathValue("id"))
 		if err := id.Valid(); err != nil {
@@ -152,6 +155,9 @@ var Routes = []Route{
 	}),
 	named("DELETE /v1/hosts/{name}", NeedAdmin, func(ctx context.Context, c Coordinator, name string, _ rpc.None) (rpc.None, error) {
 		return rpc.None{}, c.RemoveHost(ctx, name)
+	}),
+	moved("POST /v1/migrations/{id}/resolve", NeedAdmin, func(ctx context.Context, c Coordinator, id migration.ID, in ResolveRequest) (Migration, error) {
+		return c.Resolve(ctx, id, in)
 	}),
 	named("DELETE /v1/coordinators/{name}", NeedAdmin, func(ctx context.Context, c Coordinator, name string, _ rpc.None) (ClusterStatus, error) {
 		return c.RemoveCoordinator(ctx, name)

@@ -36,6 +36,12 @@ func (echo) Migration(_ context.Context, id migration.ID) (Migration, error) {
 func (echo) Evidence(_ context.Context, id migration.ID) (Evidence, error) {
 	return Evidence{Migration: id}, nil
 }
+func (echo) Situation(_ context.Context, id migration.ID) (Situation, error) {
+	return Situation{Migration: id}, nil
+}
+func (echo) Resolve(_ context.Context, id migration.ID, r ResolveRequest) (Migration, error) {
+	return Migration{ID: id, Target: r.Vouch, Reason: r.Reason, Next: string(r.Decision)}, nil
+}
 func (echo) WatchMigration(_ context.Context, id migration.ID, f func(Migration) error) error {
 	return f(Migration{ID: id})
 }
@@ -148,8 +154,12 @@ func calls(c Coordinator, ctx context.Context) map[string]func() (any, error) {
 				return c.WatchMigration(ctx, "m-1", func(m Migration) error { f(m); return nil })
 			})
 		},
-		"Plans":    func() (any, error) { return one(c.Plans(ctx)) },
-		"Plan":     func() (any, error) { return one(c.Plan(ctx, "p")) },
+		"Plans":     func() (any, error) { return one(c.Plans(ctx)) },
+		"Plan":      func() (any, error) { return one(c.Plan(ctx, "p")) },
+		"Situation": func() (any, error) { return one(c.Situation(ctx, "m-1")) },
+		"Resolve": func() (any, error) {
+			return one(c.Resolve(ctx, "m-1", ResolveRequest{Decision: TargetIsDead, Vouch: "beta", Reason: "burnt"}))
+		},
 		"Evidence": func() (any, error) { return one(c.Evidence(ctx, "m-1")) },
 		"WatchPlan": func() (any, error) {
 			return watched(func(f func(any)) error { return c.WatchPlan(ctx, "p", func(p Plan) error { f(p); return nil }) })
@@ -228,7 +238,7 @@ func TestNoCallGoesPastAuthorization(t *testing.T) {
 }
 
 func TestOnlyReadingIsForEveryMember(t *testing.T) {
-	reads := "Cluster Hosts Workloads Workload Migrations Migration Evidence WatchMigration Plans Plan WatchPlan Doctor Logs"
+	reads := "Cluster Hosts Workloads Workload Migrations Migration Evidence Situation WatchMigration Plans Plan WatchPlan Doctor Logs"
 	members := func(_ context.Context, need Need) error {
 		if need != NeedMember {
 			return errs.New(errs.Forbidden, "no")

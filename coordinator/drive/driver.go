@@ -107,6 +107,7 @@ func (d *driver) refresh() (known bool) {
 			_, in := s.Hosts[host]
 			now := d.hosts.Boot(host)
 			side.Host, side.Removed, side.Boot = host, !in, now
+			side.Fenced = m.Fenced(role)
 			side.Rebooted = boot != "" && now != "" && now != boot
 		}
 	})

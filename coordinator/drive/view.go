@@ -35,6 +35,7 @@ type Side struct {
 	Trouble    error     // why the last call failed, nil if it did not
 	Boot       string    // boot id that the host said last, "" if it has said none to this leader
 	Removed    bool      // the host is no longer in the record: whoever removed it said that it will not come back
+	Fenced     bool      // somebody has vouched that the host is dead, and the record has it
 	Rebooted   bool      // the host has booted since admission: no tree of then lives there
 }
 
@@ -120,7 +121,11 @@ func (s *Side) step() workerapi.Step {
 }
 
 // undone says whether nothing is left to undo on the host.
-func (s *Side) undone() bool { return s.Removed || s.Absent || s.step() == workerapi.StepUndone }
+func (s *Side) undone() bool {
+	return s.Removed || s.Fenced || s.Absent || s.step() == workerapi.StepUndone
+}
 
 // ended says whether the host has ended its part of a committed migration.
-func (s *Side) ended() bool { return s.Removed || s.Absent || s.step() == workerapi.StepDone }
+func (s *Side) ended() bool {
+	return s.Removed || s.Fenced || s.Absent || s.step() == workerapi.StepDone
+}

@@ -24,6 +24,7 @@ func Of(m record.Migration) api.Evidence {
 	c.source()
 	c.target()
 	c.end()
+	c.words()
 	return c.Evidence
 }
 

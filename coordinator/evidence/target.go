@@ -1,6 +1,8 @@
 package evidence
 
 import (
+	"fmt"
+	"slices"
 	"time"
 
 	"drover/coordinator/api"
@@ -82,6 +84,7 @@ func (c *inquiry) ran(released api.Transition) {
 func (c *inquiry) lived(passed api.Transition) {
 	a, ok := answer(passed, migration.Target)
 	switch {
+	case slices.ContainsFunc(c.m.Resolutions, func(r api.Resolution) bool { return r.Decision == api.TargetIsAlive }): // words says whose
 	case !ok:
 		c.lacks("what %s had said when probation was over", c.m.Target)
 	case a.Alive:
@@ -109,6 +112,7 @@ func (c *inquiry) end() {
 		}
 		a, ok := answer(last, role)
 		switch {
+		case c.m.Fenced(role): // words says by whom
 		case !ok:
 			c.lacks("what %s had said when it ended", host)
 		case a.Removed:
@@ -125,4 +129,17 @@ func (c *inquiry) end() {
 			c.wrong("it ended at index %d while %s was %q", last.Index, host, a.Step)
 		}
 	}
+}
+
+// words are the decisions that rest on nothing but a person's word.
+func (c *inquiry) words() {
+	for _, r := range c.m.Resolutions {
+		text := fmt.Sprintf("%s vouched that the %s, %s, at index %d, term %d, %s: %s", r.By, spaced(r.Decision), r.Host, r.Index, r.Term, at(r.Time), r.Reason)
+		c.shows("%s", text)
+		c.lacks("whether that is true: %s", text)
+	}
+}
+
+func spaced(d api.Decision) string {
+	return map[api.Decision]string{api.TargetIsDead: "target is dead", api.TargetIsAlive: "target is alive", api.SourceIsDead: "source is dead"}[d]
 }

@@ -33,6 +33,7 @@ const (
 	TypeStep            Type = "step"
 	TypeBandwidth       Type = "bandwidth"
 	TypeNote            Type = "note"
+	TypeResolve         Type = "resolve"
 	TypePlanPut         Type = "plan-put"
 	TypePlanItems       Type = "plan-items"
 	TypePlanState       Type = "plan-state"
@@ -91,6 +92,7 @@ var decoders = map[Type]func(json.RawMessage) (Change, error){
 	TypeBandwidth:       decode[Bandwidth],
 	TypeHostBandwidth:   decode[HostBandwidth],
 	TypeNote:            decode[Note],
+	TypeResolve:         decode[Resolve],
 	TypePlanPut:         decode[PlanPut],
 	TypePlanItems:       decode[PlanItems],
 	TypePlanState:       decode[PlanState],

@@ -6,6 +6,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"drover/coordinator/api"
 	"drover/internal/migration"
 )
 
@@ -54,6 +55,9 @@ func draw(r *rapid.T, b *book) Change {
 		return Note{Migration: id, Phase: phase, ProbationOver: true}
 	case 6:
 		return WorkloadRemove{Name: name, Epoch: epoch}
+	case 7:
+		d := rapid.SampledFrom(api.Decisions).Draw(r, "decision")
+		return Resolve{Migration: id, From: phase, Epoch: epoch, Decision: d, Host: m.host(d.About()), Reason: "r"}
 	}
 	var evs []migration.Event
 	at := phase

@@ -208,6 +208,9 @@ type Note struct {
 	Answers       []api.Answer    `json:"answers,omitempty"` // what the proposer had heard of the hosts when it was over
 }
 
+// probationOver is what the entry says that ends probation.
+const probationOver = "probation over: the source may be told to end its tree"
+
 func (Note) kind() Type        { return TypeNote }
 func (n Note) subject() string { return string(n.Migration) }
 
@@ -222,7 +225,7 @@ func (n Note) apply(s *State, c meta) error {
 		return conflict("migration %s is %s: it has no probation to end", m.ID, m.Phase)
 	}
 	if n.ProbationOver && !m.ProbationOver {
-		tr := c.transition(m.Phase, s.Workloads[m.Workload], "probation over: the source may be told to end its tree", n.Answers)
+		tr := c.transition(m.Phase, s.Workloads[m.Workload], probationOver, n.Answers)
 		m.Passed, m.ProbationOver = &tr, true
 	}
 	m.Note = n.Note

@@ -92,7 +92,8 @@ type Migration struct {
 	Note       string          `json:"note,omitempty"` // what it waits for, if it does
 	// ProbationOver is recorded before the source is told to end its tree.
 	ProbationOver bool                  `json:"probation_over,omitempty"`
-	Passed        *api.Transition       `json:"passed,omitempty"` // the entry by which it was over
+	Passed        *api.Transition       `json:"passed,omitempty"`      // the entry by which it was over
+	Resolutions   []api.Resolution      `json:"resolutions,omitempty"` // what people have said of hosts that could not: at most one a host
 	Options       workerapi.MoveOptions `json:"options"`
 	Plan          string                `json:"plan,omitempty"`
 	By            string                `json:"by,omitempty"`
