@@ -49,6 +49,9 @@ func (f *Filler) Fill(ctx context.Context, progress func(done, all uint64)) (Sta
 		p.vouched()
 		err = f.awaitRelease(ctx)
 		begin = time.Now() // to wait for the verdict is not to fill
+		f.mu.Lock()
+		f.due = true
+		f.mu.Unlock()
 	}
 	for err == nil {
 		if err = p.run(ctx); err == nil && f.idle() {
@@ -76,10 +79,26 @@ func (f *Filler) list() []*space {
 	return append([]*space(nil), f.spaces...)
 }
 
+// Stands says that the filling has stood still since Stands was called last, or since the release: memory of the tree is wanted, and not
+// one page has come to its place. One goroutine calls it.
+func (f *Filler) Stands() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	placed := f.placed.Load()
+	stands := f.due && placed == f.stood && !f.nothingWanted()
+	f.stood = placed
+	return stands
+}
+
 // idle says whether nothing is wanted any more. A child that is just being forked has all that its parent has.
 func (f *Filler) idle() bool {
 	f.mu.Lock() // a child that comes is adopted before or after all have been looked at
 	defer f.mu.Unlock()
+	return f.nothingWanted()
+}
+
+// nothingWanted is idle for who holds mu.
+func (f *Filler) nothingWanted() bool {
 	for _, s := range f.spaces {
 		if !s.idle() {
 			return false
@@ -260,6 +279,7 @@ func (p *pass) chunk(ctx context.Context, s *space, start, end uint64) (more boo
 	if n == 0 {
 		return false, nil
 	}
+	p.f.placed.Add(n)
 	p.zeros.Add(zeros)
 	p.tell(p.done.Add(n))
 	return true, nil

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"drover/engine/image"
@@ -35,6 +36,7 @@ type Filler struct {
 	config   Config
 	listener *net.UnixListener
 	serving  sync.WaitGroup
+	placed   atomic.Uint64 // bytes, those of faults and of children included
 
 	mu       sync.Mutex
 	memory   Memory
@@ -48,8 +50,10 @@ type Filler struct {
 	rebuilt  bool          // the restore is held
 	vouched  bool          // the engine may release the tree: no userfaultfd may be let go of before its page is in place
 	released bool          // the tree runs, or is about to
+	due      bool          // what is wanted is to be put in place from now on
 	filled   bool
 	closed   bool
+	stood    uint64 // placed, when Stands was called last
 }
 
 // Listen waits for a lazy restore in dir, the images' directory, in the background. It may be called before the images are

@@ -95,6 +95,7 @@ func (f *Filler) answer(s *space, fd int, addr uint64) error {
 	}
 	switch {
 	case err == nil:
+		f.placed.Add(pageSize)
 		s.wants.cut(addr, addr+pageSize)
 		if spares, ok := f.memory.(Sparing); ok && ours {
 			spares.Done(s.pid, w.from, w.from+pageSize)

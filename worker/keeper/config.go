@@ -37,7 +37,7 @@ func (d Dir) state() string  { return filepath.Join(string(d), "state.json") }
 // lock is held by the living keeper: there is at most one in a directory.
 func (d Dir) lock() string { return filepath.Join(string(d), "lock") }
 
-// filling is how far the filler of the directory is, and fillLock is held by it as long as it lives.
+// filling is how far the filler of the directory is. fillLock is held by it as long as it lives, and has its pulse.
 func (d Dir) filling() string  { return filepath.Join(string(d), "filling.json") }
 func (d Dir) fillLock() string { return filepath.Join(string(d), "filling.lock") }
 

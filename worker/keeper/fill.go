@@ -42,6 +42,8 @@ type Filling struct {
 	Over bool   `json:"over"` // every page is in place
 	// Took is how long it took, once it is over.
 	Took time.Duration `json:"took_ns,omitempty"`
+	// Beats rises every BeatEvery, unless pages of a tree that runs are missing and none comes to its place. 0: the filler does not say.
+	Beats uint64 `json:"-"`
 }
 
 // ReadFilling says how far the filler of a directory is, or was: errs.Failed if it has ended before every page was in place,
@@ -60,6 +62,7 @@ func ReadFilling(dir Dir) (Filling, error) {
 	if err := readJSON(dir.filling(), &f); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return f, errs.New(errs.Unavailable, "look how far the memory is filled in: %w", err)
 	}
+	f.Beats = readPulse(lock).beats
 	if ended && !f.Over {
 		return f, errs.New(errs.Failed, "what was to fill in the tree's memory has ended after %d of %d MiB", f.Done>>20, f.All>>20).WithNext("see %s", dir.Log())
 	}
@@ -152,6 +155,7 @@ func fill(eager, spilled bool, dir Dir, images, group string) int {
 		_, _ = leash.Read(make([]byte, 1))
 		f.Dismiss()
 	}()
+	go note.beat(f)
 	stats, err := f.Fill(context.Background(), note.progress)
 	f.Close()
 	for err == nil {
@@ -188,6 +192,9 @@ func beginFilling(dir Dir, c lazy.Config, images string) (*lazy.Filler, *filling
 	}
 	// Through its descriptor: another directory of that name belongs to another stay of the workload, and to another filler.
 	n := &fillingNote{dir: d, lock: lock}
+	if err := writePulse(lock, pulse{pid: os.Getpid(), beats: 1}); err != nil {
+		return nil, nil, err
+	}
 	if err := n.write(Filling{}); err != nil {
 		return nil, nil, err
 	}

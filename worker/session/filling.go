@@ -162,9 +162,15 @@ func lastingly(err error) bool {
 
 // watchFilling follows the filling of a tree that is held, or runs, to its end. One that comes to nothing before the verdict makes the
 // session fail. After it the tree is dead, or is killed now: the source, which is still held, can be brought back.
+//
+// So does one that stands still: the tree waits for its pages, and the source for the last of them, and nobody else would end that.
 func (t *target) watchFilling(ctx context.Context) {
+	var still stillness
 	for {
 		f, err := t.lookFilling()
+		if lasts := still.look(f.Beats, time.Now()); err == nil && !f.Over && lasts >= t.host.stillFor() {
+			err = errs.New(errs.Failed, "what fills in the tree's memory stands still: not one page in %s, after %d of %d MiB", lasts.Round(time.Second), f.Done>>20, f.All>>20)
+		}
 		switch {
 		case err != nil && lastingly(err):
 			if t.unfilled(ctx, err) {

@@ -47,6 +47,7 @@ type pair struct {
 	free    int64
 	stores  session.Stores // beta's
 	lazy    bool           // the engines can leave the memory out
+	still   time.Duration  // see session.Config.StillFor
 }
 
 func newPair(t *testing.T) *pair {
@@ -88,7 +89,7 @@ func (p *pair) worker(host string, trees *sessiontest.Host) *session.Registry {
 	p.t.Cleanup(func() { j.Close() })
 	r := session.New(session.Config{
 		Host: host, Trees: trees, Journal: j, Tracker: sessiontest.Tracker, Images: p.dirs[host],
-		MemoryFree: func() (int64, error) { return p.free, nil }, Stores: p.stores,
+		MemoryFree: func() (int64, error) { return p.free, nil }, Stores: p.stores, StillFor: p.still,
 		Dial: func(ctx context.Context, to workerapi.Peer, extra []byte) (net.Conn, error) {
 			return p.dial(ctx, host, to, extra)
 		},

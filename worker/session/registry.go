@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"drover/engine/track"
 	"drover/internal/errs"
@@ -36,7 +37,10 @@ type Config struct {
 	// MemoryLimit is the most that trees that come are promised, in bytes; 0 is what is free.
 	MemoryLimit int64
 	Stores      Stores
-	Log         *slog.Logger
+	// StillFor is for how long what fills in the memory of a tree that runs may stand still before the tree is killed, so that the source can
+	// go on; 0 is 10 s.
+	StillFor time.Duration
+	Log      *slog.Logger
 }
 
 // Registry holds the sessions of a host and answers the calls of workerapi.Worker that concern them.

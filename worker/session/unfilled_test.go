@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"testing"
+	"time"
 
 	"drover/internal/migration"
 	workerapi "drover/worker/api"
@@ -30,6 +31,26 @@ func TestTheSourceIsNeededUntilAnUnfilledTreeIsDead(t *testing.T) {
 		t.Error("a coordinator past probation would end the source now")
 	}
 	close(killed)
+	p.until(p.target, func(st workerapi.SessionState) bool { return !st.Alive && st.ExitSignal != 0 })
+	p.reclaimed()
+}
+
+// TestAFillingThatStandsStillEndsInTheSource: nobody is dead, and nothing else would end it. One that waits for its verdict, or goes on however
+// slowly, is let be.
+func TestAFillingThatStandsStillEndsInTheSource(t *testing.T) {
+	p := newPair(t)
+	p.still = 300 * time.Millisecond
+	p.restart("beta")
+	p.opts.Fill = workerapi.FillRunning
+	never := make(chan struct{})
+	t.Cleanup(func() { close(never) })
+	p.world.Before("beta:filled", func() { <-never })
+	p.upTo(migration.Released)
+	<-time.After(3 * p.still) // it goes on
+	if st := p.state(p.target); !st.Alive || st.Filling == nil {
+		t.Fatalf("a filling that goes on: %+v", st)
+	}
+	p.world.Fail("beta:beat", errBroken)
 	p.until(p.target, func(st workerapi.SessionState) bool { return !st.Alive && st.ExitSignal != 0 })
 	p.reclaimed()
 }

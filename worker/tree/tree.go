@@ -70,6 +70,8 @@ type Filling struct {
 	Done, All uint64        // bytes; All is 0 until the restore is held
 	Over      bool          // every page is in place
 	Took      time.Duration // to put all in place, once it is over
+	// Beats rises several times a second, unless pages of a tree that runs are missing and none comes to its place; 0: it is not known.
+	Beats uint64
 }
 
 // Memory is the private memory of a tree's processes. It is used by one goroutine.

@@ -252,7 +252,7 @@ func (v volume) putBack() error {
 	return os.Rename(v.Aside, v.Host)
 }
 
-// endKeeper ends the workload's keeper, and removes its directory. A hold it still has ends with it: the tree is dead by now.
+// endKeeper ends the workload's keeper and what fills in memory there, and removes its directory. A hold it still has ends with it: the tree is dead by now.
 func (h *Host) endKeeper(ctx context.Context, name string) error {
 	c := h.client(name)
 	if err := c.Quit(ctx); err != nil && errs.KindOf(err) != errs.Unavailable {
@@ -262,6 +262,9 @@ func (h *Host) endKeeper(ctx context.Context, name string) error {
 		_ = c.Quit(ctx)
 	}
 	if err := keeper.Gone(ctx, c.Dir); err != nil {
+		return err
+	}
+	if err := keeper.EndFiller(ctx, c.Dir); err != nil {
 		return err
 	}
 	return os.RemoveAll(string(c.Dir))

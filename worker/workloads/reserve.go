@@ -297,5 +297,5 @@ func (s *shell) Fill(ctx context.Context, memory lazy.Files, eager bool) (letGo 
 // Filling implements tree.Shell.
 func (s *shell) Filling() (tree.Filling, error) {
 	f, err := keeper.ReadFilling(s.h.keeperDir(s.e.name))
-	return tree.Filling{Done: f.Done, All: f.All, Over: f.Over, Took: f.Took}, err
+	return tree.Filling{Done: f.Done, All: f.All, Over: f.Over, Took: f.Took, Beats: f.Beats}, err
 }

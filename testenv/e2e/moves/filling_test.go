@@ -27,6 +27,7 @@ func TestATreeThatIsStillFilledIn(t *testing.T) {
 		{"the target's worker dies and comes back", func(sc *scene) { targetWorkerDies(sc); goOn(sc) }, atTarget},
 		{"the target's keeper dies", func(sc *scene) { sc.kill(sc.target, keeper); goOn(sc) }, atTarget},
 		{"what fills it dies", func(sc *scene) { sc.kill(sc.target, filler) }, atSource},
+		{"what fills it stays as it is, neither dead nor alive", func(*scene) {}, atSource},
 	} {
 		ok := t.Run(c.what, func(t *testing.T) {
 			s.stopFilling(t)

@@ -96,7 +96,7 @@ func (s shell) Fill(_ context.Context, memory lazy.Files, _ bool) (func(), error
 	return f.letGo, nil
 }
 
-// filler is what fills in the memory of a tree. It goes on as slowly as the world's step "filled" lets it.
+// filler is what fills in the memory of a tree. It goes on as slowly as the world's step "filled" lets it, and stands still when "beat" fails.
 type filler struct {
 	memory lazy.Files
 
@@ -131,6 +131,9 @@ func (s shell) Filling() (tree.Filling, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.state.Beats > 0 && s.host.world.fault(s.host.name+":beat") == nil {
+		f.state.Beats++
+	}
 	return f.state, f.err
 }
 
@@ -160,7 +163,7 @@ func (f *filler) serve(p *place, c *Copy) error {
 			bytes += uint64(len(data))
 		}
 	}
-	f.say(tree.Filling{All: bytes}, nil)
+	f.say(tree.Filling{All: bytes, Beats: 1}, nil)
 	go func() {
 		defer f.end()
 		defer m.Close()

@@ -75,6 +75,11 @@ func (w *World) step(name string) error {
 	if hook != nil {
 		hook()
 	}
+	return w.fault(name)
+}
+
+// fault is what Fail asked for.
+func (w *World) fault(name string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.faults[name]
