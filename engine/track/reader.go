@@ -49,6 +49,15 @@ func (r *reader) add(start, end uint64) error {
 	return nil
 }
 
+func (r *reader) addAll(ranges []span) error {
+	for _, s := range ranges {
+		if err := r.add(s.start, s.end); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // flush reads and emits what has been added.
 func (r *reader) flush() error {
 	if len(r.ranges) == 0 {

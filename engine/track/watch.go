@@ -94,49 +94,50 @@ func (w *watch) close() {
 }
 
 // look hands to r what may have changed since the last look, and has the kernel note what changes from now on. A page is
-// protected first and read then, so that a write in between is found next time.
+// protected first and read then, so that a write in between is found next time. No page is handed over twice: one that was handed over
+// last time and has been written to since counts as written to.
 func (w *watch) look(ctx context.Context, maps []mapping, r *reader, st *RoundStats) error {
 	if len(maps) == 0 {
 		return unix.ESRCH // it has ended and only its parent has not heard of it
 	}
-	owed := w.owed
-	w.owed = map[uint64]bool{}
+	owed, recent := w.owed, w.recent
+	w.owed, w.recent = map[uint64]bool{}, nil
 	r.begin(w.process, w.space, &st.Emitted)
 	r.lost = func(addr uint64) {
 		if w.process.has(addr) { // else it was unmapped; what comes there instead has been written
 			w.owed[addr] = true
 		}
 	}
-	for addr := range owed {
-		if err := r.add(addr, addr+image.PageSize); err != nil {
-			return err
-		}
-	}
-	recent := w.recent
-	w.recent = nil
-	r.emitted = &st.Again
-	for _, s := range recent {
-		if err := r.add(s.start, s.end); err != nil {
-			return err
-		}
-	}
-	if err := r.flush(); err != nil {
-		return err
-	}
-	r.emitted = &st.Emitted
 	for group := range eachStretch(maps) {
 		asked := w.register(group)
 		for i, m := range group.maps {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := w.protect(m, asked[i], func(at region) error {
-				w.recent = append(w.recent, span{at.start, at.end})
-				return r.add(at.start, at.end)
-			}); err != nil {
+			found, err := w.protect(m, asked[i])
+			if err != nil {
+				return err
+			}
+			w.recent = append(w.recent, found...)
+			if err := r.addAll(found); err != nil {
 				return err
 			}
 		}
+	}
+	var left []span // pages that could not be read last time
+	for addr := range owed {
+		left = append(left, span{addr, addr + image.PageSize})
+	}
+	left = less(rising(left), w.recent)
+	if err := r.addAll(left); err != nil {
+		return err
+	}
+	if err := r.flush(); err != nil {
+		return err
+	}
+	r.emitted = &st.Again
+	if err := r.addAll(less(less(recent, w.recent), left)); err != nil {
+		return err
 	}
 	if direct(w.process.pid) {
 		return errDirect
@@ -216,8 +217,8 @@ func (w *watch) register(group stretch) []query {
 	return asked
 }
 
-// protect hands to f the ranges of a mapping that match, and protects them.
-func (w *watch) protect(m mapping, q query, f func(region) error) error {
+// protect returns the ranges of a mapping that match, and protects them.
+func (w *watch) protect(m mapping, q query) (all []span, err error) {
 	for at := m.start; at < m.end; {
 		found, to, err := w.process.next(at, m.end, q)
 		switch {
@@ -226,16 +227,14 @@ func (w *watch) protect(m mapping, q query, f func(region) error) error {
 			q.none |= pageIsFile
 			continue
 		case errors.Is(err, unix.ESRCH):
-			return errOtherMemory
+			return nil, errOtherMemory
 		case err != nil:
-			return fmt.Errorf("scan %x-%x: %w", at, m.end, err)
+			return nil, fmt.Errorf("scan %x-%x: %w", at, m.end, err)
 		}
 		for _, r := range found {
-			if err := f(r); err != nil {
-				return err
-			}
+			all = append(all, span{r.start, r.end})
 		}
 		at = to
 	}
-	return nil
+	return rising(all), nil
 }

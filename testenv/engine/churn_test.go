@@ -1,8 +1,10 @@
 package engine_test
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -66,7 +68,7 @@ func TestTrackersUnderDrawnChurn(t *testing.T) {
 			total.add(seen)
 		}
 		t.Logf("%+v", total)
-		if total.differed == 0 || total.same == 0 {
+		if total.differed == 0 || total.same == 0 || total.early == 0 {
 			t.Error("nothing was proved")
 		}
 	}, "./testenv/victims/churn")
@@ -83,12 +85,14 @@ type churn struct {
 type sight struct {
 	same, changed uint64 // by the tracker's word
 	differed      uint64 // of those that changed: others than handed over; if there were none, a comparison would prove nothing
+	early         uint64 // of those that changed: handed over in the freeze, before the rest
 	zero          uint64
 	freezes       int
 }
 
 func (s *sight) add(o sight) {
-	s.same, s.changed, s.differed, s.zero, s.freezes = s.same+o.same, s.changed+o.changed, s.differed+o.differed, s.zero+o.zero, s.freezes+o.freezes
+	s.same, s.changed, s.differed, s.early = s.same+o.same, s.changed+o.changed, s.differed+o.differed, s.early+o.early
+	s.zero, s.freezes = s.zero+o.zero, s.freezes+o.freezes
 }
 
 // prove runs the program, makes rounds, freezes it, and compares what the rounds have handed over with what it has; several times.
@@ -100,8 +104,16 @@ func (c churn) prove(t *testing.T, make makeTracker, freezes, rounds int) (seen 
 	got := received{}
 	for range freezes {
 		for range rounds {
-			st, err := tracker.Round(t.Context(), got.take)
+			round := received{}
+			twice := uint64(0)
+			st, err := tracker.Round(t.Context(), func(sp image.Space, addr uint64, data []byte) error {
+				twice += round.has(sp, addr, len(data))
+				return errors.Join(round.take(sp, addr, data), got.take(sp, addr, data))
+			})
 			must(t, err)
+			if twice > 0 {
+				t.Errorf("%d pages were handed over twice in one round: %+v", twice, st)
+			}
 			if st.Tracker != tracker.Name() || st.Fallback != "" {
 				t.Errorf("a round was made by %s: %s", st.Tracker, st.Fallback)
 			}
@@ -134,18 +146,47 @@ func (r received) take(sp image.Space, addr uint64, data []byte) error {
 	return nil
 }
 
-// compare looks at every page of the frozen tree by other means than the tracker's.
-func (v *outside) compare(t *testing.T, tracker track.Tracker, got received) (seen sight) {
-	var changes *track.Changes
+// has is how many of so many bytes' pages have come already.
+func (r received) has(sp image.Space, addr uint64, bytes int) (n uint64) {
+	for i := 0; i < bytes; i += image.PageSize {
+		if r[sp][addr+uint64(i)] != nil {
+			n++
+		}
+	}
+	return n
+}
+
+func (r received) clone() received {
+	c := received{}
+	for sp, pages := range r {
+		c[sp] = maps.Clone(pages)
+	}
+	return c
+}
+
+// compare looks at every page of the frozen tree by other means than the tracker's: at what the rounds are worth, and at what they are worth
+// with what is handed over early in the freeze, which the next round must not rely on.
+func (v *outside) compare(t *testing.T, tracker track.Tracker, got received) sight {
+	t.Helper()
 	exact, ok := tracker.(track.Exact)
-	if ok {
-		var err error
-		changes, err = exact.Changed(t.Context())
-		must(t, err)
-	} else {
+	if !ok {
 		_, err := tracker.Round(t.Context(), got.take) // it can do nothing but look at all, which then is complete
 		must(t, err)
+		return v.pages(t, got, nil, true)
 	}
+	changes, err := exact.Changed(t.Context())
+	must(t, err)
+	seen := v.pages(t, got, changes, false)
+	early := got.clone()
+	must(t, changes.HandOver(t.Context(), early.take))
+	after := v.pages(t, early, changes, false)
+	seen.early = seen.changed - after.changed
+	return seen
+}
+
+// pages compares each page with what has been handed over for it last; complete says that all are to be equal, whatever changes says.
+func (v *outside) pages(t *testing.T, got received, changes *track.Changes, complete bool) (seen sight) {
+	t.Helper()
 	for _, pid := range v.pids() {
 		inner := uint64(pid) // the host has a pid namespace of its own, and the tree has the host's
 		have := got[image.Space{Kind: image.Process, ID: inner}]
@@ -158,7 +199,7 @@ func (v *outside) compare(t *testing.T, tracker track.Tracker, got received) (se
 			equal := was != nil && string(was) == string(data)
 			return changes.Split(inner, addr, addr+image.PageSize, func(_, _ uint64, same bool) error {
 				switch {
-				case same || !ok:
+				case same || complete:
 					seen.same++
 					if !equal {
 						return fmt.Errorf("page %#x of pid %d is not what was handed over (handed over at all: %v)", addr, pid, was != nil)

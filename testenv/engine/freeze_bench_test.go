@@ -164,7 +164,7 @@ func (v *outside) measureFrozen(b *testing.B, tr track.Exact, laps map[string][]
 	laps["pages/changed"] = append(laps["pages/changed"], float64(c.Stats().Emitted))
 	laps["pages/written"] = append(laps["pages/written"], float64(st.Emitted))
 	laps["pages/of-the-last-round"] = append(laps["pages/of-the-last-round"], float64(st.Again))
-	written := slices.Clone(found[st.Again:])
+	written := slices.Clone(found[:uint64(len(found))-st.Again])
 	for what, pages := range map[string][]uint64{"ms/read-written": written, "ms/read-both": found} {
 		laps[what] = append(laps[what], v.read(b, pages))
 	}
