@@ -80,7 +80,8 @@ func (c *Coordinator) Cordon(ctx context.Context, host string, on bool) (api.Hos
 	return l.hostNow(h, time.Now()), nil
 }
 
-// LimitHost limits what the host's sources send together; the host hears of it in the answer to its next heartbeat.
+// LimitHost limits what the host's sources send together; the host hears of it in the answer to its next heartbeat, and with
+// each move that begins there.
 func (c *Coordinator) LimitHost(ctx context.Context, host string, bytesPerSecond int64) (api.Host, error) {
 	l, err := c.leading()
 	if err != nil {

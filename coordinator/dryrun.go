@@ -118,6 +118,7 @@ func (d *dryRun) run(ctx context.Context, f func(api.DryRun) error) error {
 	req := workerapi.OpenRequest{
 		Migration: d.id, Epoch: d.workload.Epoch, Spec: d.workload.Spec, Inventory: d.seen.inventory, Options: d.options, DryRun: true,
 		Source: workerapi.Peer{Host: src.Name, Address: src.Address}, Target: workerapi.Peer{Host: dst.Name, Address: dst.Address},
+		HostLimit: &src.Bandwidth,
 	}
 	d.c.node.Read(func(s *record.State) { req.Past = drive.Past(s, src.Name, dst.Name) })
 	source, target := d.c.worker(src), d.c.worker(dst)

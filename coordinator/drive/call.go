@@ -189,6 +189,7 @@ func (d *driver) open(a Action, w workerapi.Worker) func(context.Context) answer
 		st, err := w.Open(ctx, workerapi.OpenRequest{
 			Migration: m.ID, Role: a.Role, Epoch: a.Epoch, Spec: spec, Inventory: *inv, Options: m.Options, Past: past,
 			Source: workerapi.Peer{Host: src.Name, Address: src.Address}, Target: workerapi.Peer{Host: dst.Name, Address: dst.Address},
+			HostLimit: &src.Bandwidth,
 		})
 		if err != nil {
 			return answer{role: a.Role, inv: inv, err: err}

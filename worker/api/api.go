@@ -130,6 +130,9 @@ type OpenRequest struct {
 	Past      []PastMove      `json:"past,omitempty"`    // the newest first, at most 16
 	DryRun    bool            `json:"dry_run,omitempty"` // two rounds and a forecast; never freezes, and can only be aborted
 	Resume    bool            `json:"resume,omitempty"`  // reopen after a lost connection; a session that exists is returned as it is
+	// HostLimit is what all sources of the source's host may send together, in bytes a second, 0 for no limit: so that it holds from the first
+	// byte on, whenever the host last heard of it. nil says nothing of it.
+	HostLimit *int64 `json:"host_limit,omitempty"`
 }
 
 // Peer is a worker as the other one reaches it.

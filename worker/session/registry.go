@@ -123,6 +123,9 @@ func (r *Registry) Open(ctx context.Context, req workerapi.OpenRequest) (workera
 func (r *Registry) begin(ctx context.Context, s *session) error {
 	if s.side = newTarget(s); s.req.Role == migration.Source {
 		s.side = newSource(s)
+		if limit := s.req.HostLimit; limit != nil {
+			r.LimitHost(*limit)
+		}
 	}
 	if _, err := s.run(ctx, rules.Opening(s.req.Role)); err != nil {
 		return err
@@ -133,7 +136,7 @@ func (r *Registry) begin(ctx context.Context, s *session) error {
 
 // remembered is a request without what only opening needs: an inventory may be megabytes.
 func remembered(req workerapi.OpenRequest) workerapi.OpenRequest {
-	req.Inventory, req.Past = workerapi.Inventory{}, nil
+	req.Inventory, req.Past, req.HostLimit = workerapi.Inventory{}, nil, nil
 	return req
 }
 
@@ -163,6 +166,8 @@ func check(host string, req workerapi.OpenRequest) error {
 		return errs.New(errs.Invalid, "migration %s: the request is for %q as %s, this is %s", req.Migration, mine.Host, req.Role, host)
 	case req.Source.Host == req.Target.Host:
 		return errs.New(errs.Invalid, "migration %s: source and target are both %s", req.Migration, host)
+	case req.HostLimit != nil && *req.HostLimit < 0:
+		return errs.New(errs.Invalid, "migration %s: a limit of %d bytes a second for %s is not possible", req.Migration, *req.HostLimit, req.Source.Host)
 	case req.Epoch == 0:
 		return errs.New(errs.Invalid, "migration %s has no epoch", req.Migration)
 	}

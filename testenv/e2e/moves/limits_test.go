@@ -72,8 +72,8 @@ func TestLimitsAreChangedWhileAMoveRuns(t *testing.T) {
 		own  string // of the migration
 	}{
 		"of the migration": {nil, [][]string{own}, "50kB"},
-		// A host hears of its limit with its next heartbeat: the move has one of its own so that it is not over by then.
-		"of the host": {[]string{"host", "limit", "alpha", "50kB"}, [][]string{{"host", "limit", "alpha", "none"}, own}, "100kB"},
+		// It holds from the first byte on: else the move would be over before the host's next heartbeat. Its end is heard of with one.
+		"of the host": {[]string{"host", "limit", "alpha", "50kB"}, [][]string{{"host", "limit", "alpha", "none"}}, "0"},
 	} {
 		s := g.start(t, "patient", "alpha", 0, small)
 		if limit.set != nil {
