@@ -27,16 +27,12 @@ type memory struct {
 
 // beginFill starts what will fill in the memory, so that this need not be done in the freeze. nil says that memory goes through
 // images, which work everywhere.
-func (t *target) beginFill(ctx context.Context, stream *transfer.Receiver) (*memory, error) {
+func (t *target) beginFill(ctx context.Context, store *transfer.Store) (*memory, error) {
 	switch err := t.shell.Fills(ctx); {
 	case errs.KindOf(err) == errs.Unavailable:
 		t.log.Info("memory goes through images", "reason", err)
 		return nil, nil
 	case err != nil:
-		return nil, err
-	}
-	store, err := stream.Store()
-	if err != nil {
 		return nil, err
 	}
 	fd, err := unix.MemfdCreate("drover-index", unix.MFD_CLOEXEC)
@@ -153,6 +149,13 @@ func (t *target) lookFilling() (tree.Filling, error) {
 	defer t.mu.Unlock()
 	t.filling = f
 	return f, nil
+}
+
+// inPlace is how much of the tree's memory has been filled in, in bytes, as far as it is known.
+func (t *target) inPlace() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return int64(t.filling.Done)
 }
 
 // lastingly says whether an error of Filling is for good: what fills is gone.

@@ -221,7 +221,7 @@ func (r *Registry) forget(id migration.ID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.sessions, id)
-	delete(r.promised, id)
+	r.unpromise(id)
 	r.order = slices.DeleteFunc(r.order, func(o migration.ID) bool { return o == id })
 }
 

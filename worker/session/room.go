@@ -1,6 +1,10 @@
 package session
 
 import (
+	"os"
+
+	"golang.org/x/sys/unix"
+
 	"drover/engine/image"
 	"drover/internal/errs"
 	"drover/internal/migration"
@@ -23,6 +27,17 @@ type promise struct {
 	tree  int64 // of memory
 	store int64 // of memory, besides
 	spill int64 // of the disk
+	// taken is how much of tree and store has been taken already, which is therefore not free any more; nil is nothing.
+	taken func() int64
+	pages *os.File // the store's; taken looks at it. It is the promise's own
+}
+
+// rest is what of the promised memory is still to be taken.
+func (p promise) rest() int64 {
+	if p.taken == nil {
+		return p.tree + p.store
+	}
+	return max(0, p.tree+p.store-p.taken())
 }
 
 // Room is what this host has free for trees that come.
@@ -36,7 +51,7 @@ func (r *Registry) Room() (workload.Room, error) {
 	return r.less(free, ""), nil
 }
 
-// measure is what would be free if nothing was promised.
+// measure is what is free, but for what has been promised and not been taken yet.
 func (r *Registry) measure() (room workload.Room, err error) {
 	if room.Memory, err = r.cfg.MemoryFree(); err != nil {
 		return room, errs.New(errs.Failed, "look at the memory of %s: %w", r.cfg.Host, err)
@@ -53,16 +68,22 @@ func (r *Registry) measure() (room workload.Room, err error) {
 	return room, nil
 }
 
-// less is room less what has been promised to all but one migration. The caller holds the lock.
+// less is room less what has been promised to all but one migration: of what is free, as much as has not been taken yet; of what a limit
+// allows, all. The caller holds the lock.
 func (r *Registry) less(room workload.Room, but migration.ID) workload.Room {
+	allowed := r.cfg.MemoryLimit
 	for id, p := range r.promised {
 		if id != but {
-			room.Memory -= p.tree + p.store
+			allowed -= p.tree + p.store
+			room.Memory -= p.rest()
 			room.Spill -= p.spill
 			if r.cfg.Stores.Memory > 0 {
 				room.Store -= p.store
 			}
 		}
+	}
+	if r.cfg.MemoryLimit > 0 {
+		room.Memory = min(room.Memory, allowed)
 	}
 	return workload.Room{Memory: room.Memory, Store: min(room.Store, room.Memory), Spill: max(room.Spill, 0)}
 }
@@ -115,10 +136,10 @@ func (r *Registry) grow(id migration.ID, store int64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	had := r.promised[id]
+	all.Memory += had.tree + had.store - had.rest() // what it has itself is not free any more
 	room := r.less(all, id)
-	left := room.Memory - had.tree // what the store has is not free any more, but where a limit says what is
-	over := r.cfg.Stores.Memory > 0 && store > room.Store || r.cfg.MemoryLimit > 0 && store > left
-	if over || store-had.store > left {
+	left := room.Memory - had.tree
+	if store > left || r.cfg.Stores.Memory > 0 && store > room.Store {
 		return errs.New(errs.Refused, "the tree changes so much that its store needs more than %d MiB; %s has %d MiB of memory left, and %d MiB for stores",
 			had.store>>20, r.cfg.Host, max(left, 0)>>20, max(room.Store, 0)>>20).
 			WithNext("choose another host, free memory on %s, or let stores spill to a disk (store_spill)", r.cfg.Host)
@@ -131,7 +152,44 @@ func (r *Registry) grow(id migration.ID, store int64) error {
 func (r *Registry) free(id migration.ID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.unpromise(id)
+}
+
+// unpromise is free for who holds the lock.
+func (r *Registry) unpromise(id migration.ID) {
+	if p := r.promised[id]; p.pages != nil {
+		p.pages.Close()
+	}
 	delete(r.promised, id)
+}
+
+// fillsUp says where a migration's store stands, and how much of its tree's memory is in place: so that it is not counted as promised too.
+// The file stays the caller's.
+func (r *Registry) fillsUp(id migration.ID, store *os.File, inPlace func() int64) error {
+	fd, err := unix.FcntlInt(store.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return errs.New(errs.Failed, "look at the store: %w", err)
+	}
+	pages := os.NewFile(uintptr(fd), store.Name())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p, ok := r.promised[id]
+	if !ok {
+		pages.Close()
+		return nil
+	}
+	p.pages, p.taken = pages, func() int64 { return blocks(pages) + inPlace() }
+	r.promised[id] = p
+	return nil
+}
+
+// blocks is how much memory a file in memory takes, in bytes: what was given back of it not.
+func blocks(f *os.File) int64 {
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) != nil {
+		return 0
+	}
+	return st.Blocks * 512 // whatever the file system's own are: stat(2)
 }
 
 // Reserved is the memory that targets have been promised, in bytes.

@@ -117,8 +117,15 @@ func (t *target) work(ctx context.Context) error {
 	in := &incoming{ctx: ctx, shell: t.shell, migration: t.req.Migration, epoch: t.req.Epoch, rss: t.req.Inventory.RSS, room: t.host.storeRoom(t.req.Migration)}
 	stream := transfer.NewReceiver(in)
 	defer func() { go stream.Close() }() // giving back the store takes time that the blackout need not wait for
-	var err error
-	if in.fill, err = t.beginFill(ctx, stream); err != nil {
+	store, err := stream.Store()
+	if err != nil {
+		return err
+	}
+	pages, _ := store.Files()
+	if err := t.host.fillsUp(t.req.Migration, pages, t.inPlace); err != nil {
+		return err
+	}
+	if in.fill, err = t.beginFill(ctx, store); err != nil {
 		return err
 	}
 	defer in.fill.close()

@@ -63,7 +63,13 @@ func (s *service) stopFilling(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	begun := "/run/drover/keepers/" + s.name + "/filling.json"
-	hosttest.Start(t, s.ground.other(t, w.Owner).Host, "stopper", "sh", "-c",
-		"until grep -qs '\"all\":[1-9][0-9]*,\"over\":false' "+begun+"; do :; done; kill -STOP $(pgrep -f '"+filler+"')")
+	// Nothing is started between seeing it and stopping it: the filling takes a third of a second.
+	hosttest.Start(t, s.ground.other(t, w.Owner).Host, "stopper", "sh", "-c", `
+		until pid=$(pgrep -f "$1"); do :; done
+		while :; do
+			line=
+			read -r line 2>/dev/null <"$2"
+			case $line in *'"all":0'*) ;; *'"over":false'*) break ;; esac
+		done
+		kill -STOP $pid`, "sh", filler, "/run/drover/keepers/"+s.name+"/filling.json")
 }
