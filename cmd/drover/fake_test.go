@@ -31,12 +31,13 @@ type fake struct {
 	plans      map[string]api.Plan
 	operators  []api.Operator
 	aborted    chan struct{}
+	watched    chan struct{} // closed when whoever watched late has seen its end
 }
 
 var longAgo = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 func newFake(signs string) *fake {
-	f := &fake{signs: signs, workloads: map[string]api.Workload{}, hosts: map[string]api.Host{}, plans: map[string]api.Plan{}, aborted: make(chan struct{})}
+	f := &fake{signs: signs, workloads: map[string]api.Workload{}, hosts: map[string]api.Host{}, plans: map[string]api.Plan{}, aborted: make(chan struct{}), watched: make(chan struct{})}
 	for i, name := range []string{"alpha", "beta", "gamma"} {
 		f.hosts[name] = api.Host{
 			Name: name, Address: fmt.Sprintf("10.0.0.%d:7202", i+1), State: "up", Cordoned: name == "gamma", Joined: longAgo, LastSeen: time.Now(),
@@ -331,6 +332,7 @@ func (f *fake) WatchMigration(ctx context.Context, id migration.ID, tell func(ap
 		if m.Workload == "late" {
 			m.Reason = ""
 			path = untilDone
+			defer close(f.watched)
 		}
 	case "broken":
 		m.Reason, m.Next = "restore on beta: libc-2.41.so differs", "install the same libc on beta"
@@ -366,6 +368,7 @@ func (f *fake) AbortMigration(ctx context.Context, id migration.ID, reason strin
 	}
 	close(f.aborted)
 	if m.Workload == "late" {
+		<-f.watched // the answer crosses the end
 		return m, errs.New(errs.Conflict, "migration %s is decided: commit", id)
 	}
 	return m, nil

@@ -32,6 +32,7 @@ type following struct {
 	last       api.Migration
 	interrupts <-chan os.Signal
 	asked      bool        // to abort, by the first ctrl-C
+	aborting   bool        // the cluster has been asked to and has not answered
 	aborted    chan error  // what the cluster said to that
 	answers    chan string // what the person typed
 }
@@ -53,6 +54,7 @@ func (f *following) run(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+			f.awaitAnswer()
 			return f.end()
 		case <-f.interrupts:
 			if f.asked {
@@ -68,10 +70,32 @@ func (f *following) run(ctx context.Context) error {
 				f.abort(ctx)
 			}
 		case err := <-f.aborted:
-			if err != nil {
-				f.say("it cannot be aborted: %s", oneLine(err.Error()))
-			}
+			f.heard(err)
 		}
+	}
+}
+
+// heard says what came of the abort.
+func (f *following) heard(err error) {
+	f.aborting = false
+	if err != nil {
+		f.say("it cannot be aborted: %s", oneLine(err.Error()))
+	}
+}
+
+// answerTime is how long a migration that is over waits for the answer to an abort that crossed its end.
+const answerTime = 5 * time.Second
+
+// awaitAnswer hears what came of an abort that was asked for: why it did not happen may come after the end.
+func (f *following) awaitAnswer() {
+	if !f.aborting {
+		return
+	}
+	select {
+	case err := <-f.aborted:
+		f.heard(err)
+	case <-f.interrupts:
+	case <-time.After(answerTime):
 	}
 }
 
@@ -90,7 +114,7 @@ func (f *following) offerAbort(ctx context.Context) {
 
 // abort asks for a rollback; how it ends is then seen as any other end.
 func (f *following) abort(ctx context.Context) {
-	f.asked = true
+	f.asked, f.aborting = true, true
 	f.say("aborting: %s is rolled back to %s; ctrl-C again stops watching", f.last.Workload, f.last.Source)
 	go func() {
 		_, err := f.cluster.AbortMigration(ctx, f.last.ID, "interrupted by the operator")
