@@ -58,6 +58,13 @@ func (a *app) cmdHostLimit() *cobra.Command {
 // limiting is a verb about something and a rate, which is checked before anything is asked.
 func (a *app) limiting(p page, f func(ctx context.Context, c *cluster, name string, rate int64) error) *cobra.Command {
 	cmd := a.command(p, nil)
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if _, rate, ok := strings.Cut(err.Error(), " in -"); ok && rate != "" && rate[0] >= '0' && rate[0] <= '9' { // -3 looks like a flag
+			a.choosePrinter()
+			return badUse(cmd, "RATE: -%s is below zero; none lifts the limit", rate)
+		}
+		return cmd.Root().FlagErrorFunc()(cmd, err)
+	})
 	var rate configs.Size
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) (err error) {
 		text := strings.TrimSuffix(args[1], "/s")

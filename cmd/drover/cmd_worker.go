@@ -50,6 +50,11 @@ func (a *app) cmdWorker() *cobra.Command {
 
 // runWorker serves until ctx is done.
 func (a *app) runWorker(ctx context.Context, cfg configs.Worker) error {
+	if cfg.StoreSpill != "" { // whether or not the machine has joined
+		if err := agent.CheckSpill(cfg.StoreSpill); err != nil {
+			return err
+		}
+	}
 	identity, err := pki.LoadIdentity(cfg.IdentityDir())
 	if err != nil {
 		return notAMember(err, "drover join --role worker, with a token of drover token new")

@@ -154,8 +154,8 @@ func (a *Agent) prepare() error {
 		}
 	}
 	if a.cfg.StoreSpill != "" {
-		if err := a.checkSpill(); err != nil {
-			return errs.New(errs.KindOf(err), "let stores spill to a disk: %w", err)
+		if err := CheckSpill(a.cfg.StoreSpill); err != nil {
+			return err
 		}
 	}
 	j, got, err := journal.Open(filepath.Join(a.cfg.StateDir, "journal"))

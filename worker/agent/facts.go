@@ -48,12 +48,16 @@ func (a *Agent) Host(ctx context.Context) (workerapi.HostFacts, error) {
 	return f, nil
 }
 
-// checkSpill makes the directory that stores spill to, and sees that they can.
-func (a *Agent) checkSpill() error {
-	if err := os.MkdirAll(a.cfg.StoreSpill, 0o700); err != nil {
-		return errs.New(errs.Failed, "make directory: %w", err)
+// CheckSpill makes the directory that stores spill to (Config.StoreSpill), and says why they cannot.
+func CheckSpill(dir string) error {
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		err = sealed.Check(dir)
 	}
-	return sealed.Check(a.cfg.StoreSpill)
+	if err != nil {
+		return errs.New(errs.KindOf(err), "let stores spill to a disk (store_spill): %w", err)
+	}
+	return nil
 }
 
 // diskFree is what the disk of a directory could take, in bytes.
