@@ -117,7 +117,7 @@ func (m *byHand) command(ctx context.Context, target string) *exec.Cmd {
 	return cmd
 }
 
-func (m *byHand) move(ctx context.Context, _ func()) (run report.Run, err error) {
+func (m *byHand) move(ctx context.Context, _ *sights) (run report.Run, err error) {
 	target, _, _ := strings.Cut(m.off.Options.Address, "/")
 	if err := m.connect(ctx, target); err != nil {
 		return run, fmt.Errorf("ssh to %s: %w", m.off.Name, err)

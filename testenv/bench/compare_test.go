@@ -59,7 +59,7 @@ func (g *ground) compare(b *testing.B, name string, s study) (all []report.Run) 
 	b.Helper()
 	if !s.bestOnly {
 		m := startByHand(b, g, "by-hand-"+name, s.Case)
-		all = append(all, g.moves(b, m, s.Case, g.byHandMethods(), *repeat, func(method string) { m.method = method })...)
+		all = append(all, g.moves(b, m, s, g.byHandMethods(), func(method string) { m.method = method })...)
 	}
 	m := startDrover(b, g, name, s.Case)
 	m.cutFor = linkNamed(s.Link).cut
@@ -71,12 +71,13 @@ func (g *ground) compare(b *testing.B, name string, s study) (all []report.Run) 
 	for _, t := range trackers {
 		methods = append(methods, method(t))
 	}
-	return append(all, g.moves(b, m, s.Case, methods, *repeat, func(method string) { m.tracker = strings.TrimPrefix(method, "drover ") })...)
+	return append(all, g.moves(b, m, s, methods, func(method string) { m.tracker = strings.TrimPrefix(method, "drover ") })...)
 }
 
-// moves puts the program under load and moves it so many times by each method, then ends it.
-func (g *ground) moves(b *testing.B, m mover, c report.Case, methods []string, times int, use func(method string)) (all []report.Run) {
+// moves puts the program under load and moves it several times by each method, then ends it.
+func (g *ground) moves(b *testing.B, m mover, s study, methods []string, use func(method string)) (all []report.Run) {
 	b.Helper()
+	c := s.Case
 	g.shape(b, host.Shape{}) // to be filled at once
 	var l load
 	if isRedis(c) {
@@ -91,7 +92,7 @@ func (g *ground) moves(b *testing.B, m mover, c report.Case, methods []string, t
 	g.shape(b, g.cable)
 	for _, method := range methods {
 		use(method)
-		for range times {
+		for range s.times(method == methods[0] && !ok) {
 			r, err := once(b.Context(), m, l)
 			r.Case, r.Method = c, method
 			if err != nil {
@@ -104,8 +105,8 @@ func (g *ground) moves(b *testing.B, m mover, c report.Case, methods []string, t
 				}
 				continue
 			}
-			progress("    %s: blackout %.1f ms (predicted %.1f), gap %.1f ms, total %.0f ms, %d bytes, %d rounds, slow-down of %.0f to %.0f a second",
-				method, r.Blackout, r.Predicted, r.Gap, r.Total, r.Wire, r.Copying(), r.OpsBefore, r.OpsDuring)
+			progress("    %s: blackout %.1f ms (predicted %.1f), gap %.1f ms, total %.0f ms, %d bytes, %d rounds, slow-down of %.0f to %.0f a second, and %.0f while filled in",
+				method, r.Blackout, r.Predicted, r.Gap, r.Total, r.Wire, r.Copying(), r.OpsBefore, r.OpsDuring, r.OpsFilling)
 			all = append(all, r)
 		}
 	}
@@ -124,12 +125,13 @@ func once(ctx context.Context, m mover, l load) (report.Run, error) {
 		return report.Run{}, err
 	}
 	l.mark()
-	var copied watch
-	r, err := m.move(ctx, func() { copied.see(l.ops()) })
+	s := &sights{ops: l.ops}
+	r, err := m.move(ctx, s)
+	s.filling(false)
 	if err != nil {
 		return r, err
 	}
-	r.OpsBefore, r.OpsDuring = before, copied.rate()
+	r.OpsBefore, r.OpsDuring, r.OpsFilling = before, s.copied.rate(longCopied), s.filled.rate(longFilled)
 	gap, err := l.gap(ctx)
 	r.Gap = report.InMillis(gap)
 	return r, err
@@ -151,6 +153,53 @@ func pace(ctx context.Context, l load) (float64, error) {
 	return float64(l.ops()-ops) / time.Since(from).Seconds(), nil
 }
 
+// Over less than this the rate of operations says nothing: a copy is looked at four times a second.
+const (
+	longCopied = 300 * time.Millisecond
+	longFilled = 100 * time.Millisecond
+)
+
+// sights are how a program's operations went in one move.
+type sights struct {
+	ops            func() int64
+	copied, filled watch
+	end            chan struct{} // of looking while memory is filled in; nil while nobody does
+	ended          chan struct{}
+}
+
+// copying is called when the program is copied while it runs, now and then.
+func (s *sights) copying() { s.copied.see(s.ops()) }
+
+// filling says whether the released program's memory is being filled in. The look begins with its first operation: how long the client's TCP
+// waited before it tried again is not the program's doing.
+func (s *sights) filling(now bool) {
+	switch {
+	case now && s.end == nil:
+		s.end, s.ended = make(chan struct{}), make(chan struct{})
+		go s.look(s.ops(), s.end, s.ended)
+	case !now && s.end != nil:
+		close(s.end)
+		<-s.ended
+		s.end = nil
+	}
+}
+
+func (s *sights) look(before int64, end, ended chan struct{}) {
+	defer close(ended)
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if ops := s.ops(); ops > before {
+			s.filled.see(ops)
+		}
+		select {
+		case <-tick.C:
+		case <-end:
+			return
+		}
+	}
+}
+
 // watch is how operations went between the first and the last look.
 type watch struct {
 	from, to time.Time
@@ -165,8 +214,8 @@ func (w *watch) see(ops int64) {
 }
 
 // rate is a second's; 0 if the looks were too close together to say.
-func (w *watch) rate() float64 {
-	if lasted := w.to.Sub(w.from); lasted > 300*time.Millisecond {
+func (w *watch) rate(long time.Duration) float64 {
+	if lasted := w.to.Sub(w.from); lasted > long {
 		return float64(w.ops[1]-w.ops[0]) / lasted.Seconds()
 	}
 	return 0
@@ -225,6 +274,7 @@ func tell(b *testing.B, d report.Data) {
 			return // the benchmark has failed and says why
 		}
 	}
+	fmt.Fprint(os.Stderr, report.Moves(d.Runs))
 	b.ReportMetric(float64(len(d.Runs)), "moves")
 	b.ReportMetric(0, "ns/op")
 }

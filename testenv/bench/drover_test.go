@@ -52,7 +52,7 @@ func (d *droverMove) end(ctx context.Context) error {
 	return err
 }
 
-func (d *droverMove) move(ctx context.Context, watch func()) (report.Run, error) {
+func (d *droverMove) move(ctx context.Context, see *sights) (report.Run, error) {
 	var run report.Run
 	w, err := d.Workload(ctx, d.name)
 	if err != nil {
@@ -73,8 +73,9 @@ func (d *droverMove) move(ctx context.Context, watch func()) (report.Run, error)
 	began := time.Now()
 	m, err := d.Migrate(ctx, func(m api.Migration) {
 		if m.Phase == migration.Copying {
-			watch()
+			see.copying()
 		}
+		see.filling(m.Phase == migration.Released && m.Filling != nil)
 		if d.cutFor > 0 && m.Phase == migration.Copying && m.Progress.PagesSent > 0 {
 			go cut(from, d.cutFor, healed)
 			d.cutFor, wasCut = 0, true

@@ -110,9 +110,9 @@ func sent(h *host.Host) (int64, error) {
 
 // mover is a way to move one program between the workers' hosts.
 type mover interface {
-	// move moves the program to the other host and fills in all of the run but what the load saw. watch is called when it is
-	// copied while it runs, now and then, and may do nothing.
-	move(ctx context.Context, watch func()) (report.Run, error)
+	// move moves the program to the other host and fills in all of the run but what the load saw. It tells see when the program is
+	// copied while it runs, and when its memory is filled in.
+	move(ctx context.Context, see *sights) (report.Run, error)
 	// log is the end of what the program has said.
 	log(ctx context.Context) (string, error)
 	// address is where a redis is reached.

@@ -95,6 +95,8 @@ type Run struct {
 
 	OpsBefore float64 `json:"ops_before"` // the program's operations a second before the move
 	OpsDuring float64 `json:"ops_during"` // and while it was copied; 0 if it was not copied while it ran
+	// OpsFilling is that while its memory was filled in on the other host, from its first operation there on; 0 if that was over too soon to say.
+	OpsFilling float64 `json:"ops_filling,omitempty"`
 
 	Codec  string            `json:"codec,omitempty"`
 	Rounds []Round           `json:"rounds,omitempty"`
@@ -117,11 +119,16 @@ type Millis float64
 func InMillis(d time.Duration) Millis { return Millis(d.Microseconds()) / 1000 }
 
 // SlowDown is the part of its operations that the program lost while it was copied, 0 to 1; ok is false if that is not known.
-func (r Run) SlowDown() (part float64, ok bool) {
-	if r.OpsBefore == 0 || r.OpsDuring == 0 {
+func (r Run) SlowDown() (part float64, ok bool) { return lost(r.OpsBefore, r.OpsDuring) }
+
+// SlowDownFilling is the part that it lost while its memory was filled in.
+func (r Run) SlowDownFilling() (part float64, ok bool) { return lost(r.OpsBefore, r.OpsFilling) }
+
+func lost(before, then float64) (part float64, ok bool) {
+	if before == 0 || then == 0 {
 		return 0, false
 	}
-	return max(0, 1-r.OpsDuring/r.OpsBefore), true
+	return max(0, 1-then/before), true
 }
 
 // PredictionError is by which part the blackout was longer (above 0) or shorter than predicted; ok is false if nobody predicted.

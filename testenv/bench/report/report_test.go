@@ -270,3 +270,22 @@ func TestTheCommittedReportIsMadeOfItsData(t *testing.T) {
 		}
 	}
 }
+
+func TestEveryMoveIsTold(t *testing.T) {
+	c := redis(1<<30, 10_000, TenGigabit)
+	runs := []Run{
+		{Case: c, Method: ours, Blackout: 110, Gap: 130, Predicted: 100, OpsBefore: 100, OpsFilling: 80},
+		{Case: c, Method: ours, Blackout: 150, Gap: 250, Predicted: 200},
+		{Case: c, Method: ours, Failed: "the link broke"},
+		{Case: c, Method: ours, Blackout: 120, Gap: 140, Predicted: 120},
+	}
+	want := `redis, 1 GiB, 10000 writes/s, 10 Gbit/s, drover wp: 3, 1 failed moves
+  blackout: median 120 ms, worst 150 ms of 3: 110 ms, 150 ms, 120 ms
+  client gap: median 140 ms, worst 250 ms of 3: 130 ms, 250 ms, 140 ms
+  prediction off by: median 10.0 %, worst 25 % of 3: 10.0 %, 25 %, 0 %
+  slow-down while filled in: median 20.0 %, worst 20.0 % of 1: 20.0 %
+`
+	if diff := cmp.Diff(want, Moves(runs)); diff != "" {
+		t.Error(diff)
+	}
+}
