@@ -21,8 +21,13 @@ type Worker struct {
 	MemoryLimit  Size     `yaml:"memory_limit" help:"memory that trees moving here may take, in all; 0: what the host has free"`
 	StoreMemory  Size     `yaml:"store_memory" help:"memory that the pages of trees moving here may take before the trees are rebuilt, in all; 0: what is free"`
 	StoreSpill   string   `yaml:"store_spill" help:"directory on a disk for those pages that have no room in memory, encrypted; empty: such a tree is refused"`
+	CopyCPU      int      `yaml:"copy_cpu" help:"how much of this host's processors copying may use while the tree runs, in percent of all of them; 0: no limit"`
+	CopyNice     int      `yaml:"copy_nice" help:"nice value, 0 to 19, that the worker has while a tree is copied that runs; the cut-over has the usual one"`
 	Log          Log      `yaml:"log"`
 }
+
+// mostNice is the lowest priority there is: setpriority(2).
+const mostNice = 19
 
 // DefaultWorker is what a worker does that was told nothing.
 func DefaultWorker() Worker {
@@ -58,6 +63,12 @@ func (c Worker) Validate() error {
 	}
 	if c.StoreSpill != "" {
 		p.directory("store_spill", c.StoreSpill)
+	}
+	if c.CopyCPU < 0 || c.CopyCPU > 100 {
+		p.add("copy_cpu", "%d is not a part of this host's processors in percent, 0 to 100", c.CopyCPU)
+	}
+	if c.CopyNice < 0 || c.CopyNice > mostNice {
+		p.add("copy_nice", "%d is not a nice value from 0 to %d", c.CopyNice, mostNice)
 	}
 	p.log("log", c.Log)
 	return p.err()

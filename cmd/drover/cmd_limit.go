@@ -25,7 +25,7 @@ drover limit web none`,
 	}
 	pageHostLimit = page{
 		use: "limit HOST RATE", short: "change what a host may send for all its migrations",
-		long: `Limits what all migrations away from a host send together a second while they copy, in bytes on the wire: 100MB, 1GiB, or none. It counts within a second, for those under way too, and stays until it is changed. They share it in equal parts; what one may not use because of its own limit the others get. Cut-overs are not limited.`,
+		long: `Limits what all migrations away from a host send together a second while they copy, in bytes on the wire: 100MB, 1GiB, or none. It counts within a second for those under way, from the first byte on for those that begin, and stays until it is changed. They share it in equal parts; what one may not use because of its own limit the others get. Cut-overs are not limited.`,
 		example: `drover host limit alpha 100MB
 drover host limit alpha none`,
 		exits: exits{errs.NotFound: "there is no such host"},

@@ -20,6 +20,7 @@ import (
 	"drover/transfer/link"
 	workerapi "drover/worker/api"
 	"drover/worker/journal"
+	"drover/worker/pace"
 	"drover/worker/session"
 	"drover/worker/tree"
 )
@@ -42,8 +43,12 @@ type Config struct {
 	// is what is free. StoreSpill is a directory on a disk for those that have no room, "" refuses such trees.
 	StoreMemory int64
 	StoreSpill  string
-	CRIU        string // path of criu, "" looks in PATH
-	Log         *slog.Logger
+	// CopyCPU is how much of this host's processors copying may use while a tree runs, in percent of all of them, 0 for no limit. CopyNice is the
+	// nice value that the worker has meanwhile, 0 to 19.
+	CopyCPU  int
+	CopyNice int
+	CRIU     string // path of criu, "" looks in PATH
+	Log      *slog.Logger
 
 	// SaveIdentity keeps the identity with renewed certificates over a restart; nil keeps it nowhere.
 	SaveIdentity func(*pki.Identity) error
@@ -94,6 +99,7 @@ type Agent struct {
 	journal      *journal.Journal
 	past         []journal.Record
 	images       func() error // gives the directory in memory back
+	nice         *pace.Nice   // of copying
 	started      time.Time
 	asked        asked
 	strangers    map[string]bool
@@ -147,11 +153,14 @@ func (c *Config) check() error {
 	return c.Identity.Valid()
 }
 
-func (a *Agent) prepare() error {
+func (a *Agent) prepare() (err error) {
 	for _, dir := range []string{a.cfg.StateDir, a.cfg.RunDir, a.imagesDir()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return errs.New(errs.Failed, "make directory: %w", err)
 		}
+	}
+	if a.nice, err = pace.NewNice(a.cfg.CopyNice); err != nil {
+		return errs.New(errs.KindOf(err), "copy with a lower priority (copy_nice): %w", err)
 	}
 	if a.cfg.StoreSpill != "" {
 		if err := CheckSpill(a.cfg.StoreSpill); err != nil {
@@ -194,7 +203,7 @@ func (a *Agent) wire() {
 	})
 	a.certs = &link.Renewal{Ask: a.renew, Save: a.cfg.SaveIdentity, Pool: a.pool, Log: a.log}
 	a.Registry = session.New(session.Config{
-		Host: a.cfg.Name, Trees: a.workloads, Journal: a.journal, Images: a.imagesDir(),
+		CPU: pace.NewCPU(a.cfg.CopyCPU), Nice: a.nice, Host: a.cfg.Name, Trees: a.workloads, Journal: a.journal, Images: a.imagesDir(),
 		Dial: func(ctx context.Context, to workerapi.Peer, extra []byte) (net.Conn, error) {
 			return a.pool.OpenApart(ctx, to.Address, pki.Worker(to.Host).String(), link.ChannelPages, extra)
 		},

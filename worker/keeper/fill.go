@@ -19,6 +19,7 @@ import (
 	"drover/engine/lazy"
 	"drover/internal/errs"
 	"drover/worker/cgroup"
+	"drover/worker/pace"
 )
 
 // A filler is a process of its own, `drover keeper fill`, that puts the memory of one tree in place (lazy.Filler). It outlives the
@@ -107,7 +108,7 @@ func StartFiller(ctx context.Context, dir Dir, images, group string, memory lazy
 		cmd.ExtraFiles = append(cmd.ExtraFiles, memory.Spilled, memory.Seals)
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, UseCgroupFD: true, CgroupFD: int(into.Fd())}
-	if err := cmd.Start(); err != nil {
+	if err := pace.Normally(cmd.Start); err != nil {
 		leash.Close()
 		return nil, errs.New(errs.Failed, "start what fills in memory: %w", err)
 	}

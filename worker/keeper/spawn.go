@@ -12,6 +12,7 @@ import (
 
 	"drover/internal/errs"
 	"drover/worker/cgroup"
+	"drover/worker/pace"
 )
 
 // Group is the cgroup keepers live in, beside the trees': stopping the worker's service must not end them.
@@ -70,7 +71,7 @@ func begin(ctx context.Context, dir Dir, c Config, binary string) error {
 	if c.Rootfs != "" {
 		cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWNS
 	}
-	err = cmd.Start()
+	err = pace.Normally(cmd.Start)
 	readyWrite.Close()
 	if err != nil {
 		return err

@@ -26,6 +26,7 @@ type incoming struct {
 	fill      *memory   // takes what need not be in the images; nil puts all into them
 	spaces    uint32    // opened so far
 	begun     time.Time // when the first was: the final pass had begun, the tree did not run
+	hurry     func()    // is called then
 	last      rest
 }
 
@@ -44,6 +45,7 @@ func (in *incoming) Limits() transfer.Limits {
 func (in *incoming) Open(s transfer.Space) (transfer.PageWriter, error) {
 	if in.spaces++; in.spaces == 1 {
 		in.begun = time.Now()
+		in.hurry()
 	}
 	sp := image.Space{Kind: image.SpaceKind(s.Kind), ID: s.ID}
 	if sp.Kind != image.Process && sp.Kind != image.Shmem {

@@ -52,7 +52,8 @@ type lap struct {
 	workerapi.Round
 	since    time.Duration
 	throttle int
-	limit    int64 // that it was sent under, bytes a second; 0 is none
+	limit    int64         // that it was sent under, bytes a second; 0 is none
+	paced    time.Duration // of it, in which the processors were left to others: nobody waits in the freeze
 }
 
 // outlook is what the rounds so far say about cutting over now.
@@ -72,8 +73,8 @@ func look(laps []lap, pages uint64, c costs) outlook {
 	sent, wire := uint64(0), uint64(0)
 	for _, r := range laps {
 		sent, wire = sent+r.PagesSent, wire+r.WireBytes
-		if r.WireBytes >= wireEnough && r.Took > 0 {
-			o.rate = float64(r.WireBytes) / r.Took.Seconds()
+		if r.WireBytes >= wireEnough && r.Took > r.paced {
+			o.rate = float64(r.WireBytes) / (r.Took - r.paced).Seconds()
 			if r.limit > 0 && o.rate > 0.8*float64(r.limit) { // there is no limit in the freeze, and this says nothing about the link
 				o.rate = max(o.rate, rateUnknown)
 			}

@@ -19,6 +19,7 @@ import (
 	"drover/transfer/transfertest"
 	workerapi "drover/worker/api"
 	"drover/worker/journal"
+	"drover/worker/pace"
 	"drover/worker/session"
 	"drover/worker/session/sessiontest"
 )
@@ -48,6 +49,7 @@ type pair struct {
 	stores  session.Stores // beta's
 	lazy    bool           // the engines can leave the memory out
 	still   time.Duration  // see session.Config.StillFor
+	nice    *pace.Nice     // of copying
 }
 
 func newPair(t *testing.T) *pair {
@@ -89,7 +91,7 @@ func (p *pair) worker(host string, trees *sessiontest.Host) *session.Registry {
 	p.t.Cleanup(func() { j.Close() })
 	r := session.New(session.Config{
 		Host: host, Trees: trees, Journal: j, Tracker: sessiontest.Tracker, Images: p.dirs[host],
-		MemoryFree: func() (int64, error) { return p.free, nil }, Stores: p.stores, StillFor: p.still,
+		MemoryFree: func() (int64, error) { return p.free, nil }, Stores: p.stores, StillFor: p.still, Nice: p.nice,
 		Dial: func(ctx context.Context, to workerapi.Peer, extra []byte) (net.Conn, error) {
 			return p.dial(ctx, host, to, extra)
 		},

@@ -14,6 +14,7 @@ import (
 	"drover/internal/migration"
 	workerapi "drover/worker/api"
 	"drover/worker/journal"
+	"drover/worker/pace"
 	"drover/worker/session/rules"
 	"drover/worker/tree"
 )
@@ -37,6 +38,9 @@ type Config struct {
 	// MemoryLimit is the most that trees that come are promised, in bytes; 0 is what is free.
 	MemoryLimit int64
 	Stores      Stores
+	// CPU and Nice are what copying may take of the host's processors; nil is all, with the worker's own priority.
+	CPU  *pace.CPU
+	Nice *pace.Nice
 	// StillFor is for how long what fills in the memory of a tree that runs may stand still before the tree is killed, so that the source can
 	// go on; 0 is 10 s.
 	StillFor time.Duration

@@ -83,12 +83,16 @@ func (s *source) connect(ctx context.Context) error {
 // work copies while the tree runs, freezes it when it may and sends the rest.
 func (s *source) work(ctx context.Context) error {
 	defer context.AfterFunc(ctx, s.out.cut)()
+	copied := s.host.cfg.Nice.Copy()
+	defer copied()
 	if s.req.DryRun {
 		return s.rehearse(ctx)
 	}
 	if _, err := s.run(ctx, rules.Copying); err != nil {
 		return err
 	}
+	copied()
+	defer s.host.cfg.Nice.Hurry()()
 	if err := s.freeze(ctx); err != nil {
 		return err
 	}

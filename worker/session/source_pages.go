@@ -32,7 +32,16 @@ func (s *source) round(ctx context.Context) error {
 	said, since, throttle := begun, begun.Sub(s.lookedAt), s.looked
 	s.lookedAt, s.looked = begun, s.progress().Throttle
 	before := s.out.Progress()
+	paced := time.Duration(0)
+	keepToShare := func() error {
+		waited, err := s.host.cfg.CPU.Wait(ctx)
+		paced += waited
+		return err
+	}
 	stats, err := s.tracker.Round(ctx, func(sp image.Space, addr uint64, data []byte) error {
+		if err := keepToShare(); err != nil {
+			return err
+		}
 		if time.Since(said) > progressEvery {
 			said = time.Now()
 			s.report(n, before)
@@ -46,13 +55,16 @@ func (s *source) round(ctx context.Context) error {
 	if err == nil {
 		cost, err = s.out.EndRound(ctx)
 	}
+	if err == nil {
+		err = keepToShare() // a round that only looks sends nothing
+	}
 	if err != nil {
 		return errs.New(errs.KindOf(err), "round %d of %s: %w", n, s.req.Spec.Name, err)
 	}
 	if was := s.progress().Tracker; stats.Fallback != "" && (was != s.tracker.Name() || n == 1) {
 		s.change(stats.Fallback, func(st *workerapi.SessionState) { st.Progress.Tracker = s.tracker.Name() })
 	}
-	s.laps = append(s.laps, lap{since: since, throttle: throttle, limit: s.progress().Limit, Round: workerapi.Round{
+	s.laps = append(s.laps, lap{since: since, throttle: throttle, limit: s.progress().Limit, paced: paced, Round: workerapi.Round{
 		N: n, Track: stats, PagesSent: cost.PagesSent, WireBytes: cost.WireBytes, Took: time.Since(begun),
 	}})
 	if len(s.laps) > mostRounds { // light rounds go on for as long as the wait

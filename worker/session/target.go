@@ -38,6 +38,7 @@ type target struct {
 
 	once    sync.Once
 	settled chan struct{} // closed when a verdict has been acted on
+	calm    func()        // ends the hurry; guarded by the session's lock, nil if there is none
 
 	// guarded by the session's lock
 	filling  tree.Filling
@@ -91,6 +92,25 @@ type channel struct {
 	ended chan error // how serving it ended
 }
 
+// hurry says that the tree stands still, until there is a verdict.
+func (t *target) hurry() {
+	end := t.host.cfg.Nice.Hurry()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.calm = end
+}
+
+// decided says that a verdict has been acted on.
+func (t *target) decided() {
+	t.once.Do(func() { close(t.settled) })
+	t.mu.Lock()
+	calm := t.calm
+	t.mu.Unlock()
+	if calm != nil {
+		calm()
+	}
+}
+
 // take hands a page channel of the source to the session and returns when it has been used up. There may be several, at once
 // and one after the other: they say in the stream which of them replaces which.
 func (t *target) take(ctx context.Context, conn net.Conn) error {
@@ -114,7 +134,7 @@ func (t *target) take(ctx context.Context, conn net.Conn) error {
 
 // work receives the copy, rebuilds the tree from it and holds it.
 func (t *target) work(ctx context.Context) error {
-	in := &incoming{ctx: ctx, shell: t.shell, migration: t.req.Migration, epoch: t.req.Epoch, rss: t.req.Inventory.RSS, room: t.host.storeRoom(t.req.Migration)}
+	in := &incoming{ctx: ctx, shell: t.shell, migration: t.req.Migration, epoch: t.req.Epoch, rss: t.req.Inventory.RSS, room: t.host.storeRoom(t.req.Migration), hurry: t.hurry}
 	stream := transfer.NewReceiver(in)
 	defer func() { go stream.Close() }() // giving back the store takes time that the blackout need not wait for
 	store, err := stream.Store()

@@ -53,7 +53,7 @@ func (t *target) letRun(ctx context.Context) error {
 	if _, err := t.hold.Commit(ctx); err != nil {
 		return errs.New(errs.KindOf(err), "release the tree: %w", err)
 	}
-	t.once.Do(func() { close(t.settled) })
+	t.decided()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.freed = time.Now()
@@ -79,7 +79,7 @@ func (t *target) deny() error {
 
 // refuse has the engine kill the copy, if it can.
 func (t *target) refuse(ctx context.Context) {
-	t.once.Do(func() { close(t.settled) })
+	t.decided()
 	if t.refusal = nil; t.hold == nil {
 		return
 	}

@@ -20,6 +20,12 @@ type ground struct {
 // newGround makes a cluster that ends with the test.
 func newGround(t *testing.T, coordinators []string, workers ...string) *ground {
 	t.Helper()
+	return newGroundWith(t, nil, coordinators, workers...)
+}
+
+// newGroundWith is newGround with options for the workers.
+func newGroundWith(t *testing.T, options, coordinators []string, workers ...string) *ground {
+	t.Helper()
 	bed, err := host.NewBed(t.Context(), "moves")
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +37,7 @@ func newGround(t *testing.T, coordinators []string, workers ...string) *ground {
 	})
 	hosttest.TellIfFailed(t, bed)
 	g := &ground{}
-	g.Cluster, err = cluster.New(t.Context(), bed, cluster.Options{Drover: program("drover"), Coordinators: coordinators, Workers: workers})
+	g.Cluster, err = cluster.New(t.Context(), bed, cluster.Options{Drover: program("drover"), Coordinators: coordinators, Workers: workers, Args: options})
 	if err != nil {
 		t.Fatal(err)
 	}
