@@ -71,3 +71,13 @@ func TestALimitIsNotTakenForTheLink(t *testing.T) {
 		t.Errorf("a slow link is taken for %.0f bytes a second", slow.rate)
 	}
 }
+
+func TestTimeThatWasLeftToOthersIsNotTakenForTheLink(t *testing.T) {
+	round := workerapi.Round{N: 1, PagesSent: 10_000, WireBytes: 40e6, Took: 4 * time.Second}
+	if o := look([]lap{{Round: round, paced: 3 * time.Second}}, 10_000, watched); o.rate != 40e6 {
+		t.Errorf("40 MB that took 4 s, 3 of them of waiting: %.0f bytes a second", o.rate)
+	}
+	if o := look([]lap{{Round: round, paced: 4 * time.Second}}, 10_000, watched); o.rate != rateUnknown {
+		t.Errorf("of nothing but waiting: %.0f bytes a second", o.rate)
+	}
+}
