@@ -107,6 +107,8 @@ func (c *Coordinator) RemoveHost(ctx context.Context, name string) error {
 		return err
 	}
 	l.presence.forget(name)
-	c.links.Disconnect(func(p pki.Principal) bool { return p == pki.Worker(name) })
+	c.links.Disconnect(func(p pki.Principal) bool {
+		return p.Name == name && (p.Role == pki.RoleWorker || p.Role == pki.RoleLapsed)
+	})
 	return nil
 }

@@ -23,7 +23,7 @@ func (c *cluster) person(name string) (key string, way func(coordinator string) 
 	if err := os.WriteFile(file, must(k.PEM())(c.t), 0o600); err != nil {
 		c.t.Fatal(err)
 	}
-	pool := link.NewPoolFor(link.AsOperator(c.authority.PublicKey(), file), link.WithDial(c.net.From("desk")))
+	pool := link.NewPoolFor(link.AsOperator(c.authority.Trust(), file), link.WithDial(c.net.From("desk")))
 	way = func(co string) api.Coordinator {
 		return api.NewClient(pool.HTTP(co+":7201", pki.Coordinator(co).String()))
 	}

@@ -63,7 +63,7 @@ func newCluster(t *testing.T, coordinators int) *cluster {
 	if err := os.WriteFile(file, must(key.PEM())(t), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.pool = link.NewPoolFor(link.AsOperator(c.authority.PublicKey(), file), link.WithDial(c.net.From("desk")))
+	c.pool = link.NewPoolFor(link.AsOperator(c.authority.Trust(), file), link.WithDial(c.net.From("desk")))
 	c.start(Config{
 		Name: "c1", Identity: must(c.authority.NewIdentity(pki.Coordinator("c1"), 24*time.Hour))(t), Authority: c.authority,
 		Bootstrap: true, Cluster: "test", FirstOperator: &api.Operator{Name: "ada", Key: pki.Format(key.PublicKey()), Role: "admin"},
@@ -141,7 +141,7 @@ func (c *cluster) enter(name, role, address string) (*pki.Identity, api.JoinRepl
 	client := api.NewClient(pool.HTTP(c.leader().cfg.Advertise, pki.RoleCoordinator)) // the others may not have heard of the token yet
 	reply := must(client.Join(c.t.Context(), api.JoinRequest{Token: tok.Token, Name: name, Role: role, Address: address, Key: pki.Format(key.PublicKey())}))(c.t)
 	return &pki.Identity{
-		Name: name, Role: role, Signer: key, Authority: must(pki.ParsePublicKey(reply.Authority))(c.t),
+		Name: name, Role: role, Signer: key, Trust: must(pki.ParseTrust(reply.Authority))(c.t),
 		HostCert: must(pki.ParseCertificate(reply.HostCert))(c.t), UserCert: must(pki.ParseCertificate(reply.UserCert))(c.t),
 	}, reply
 }

@@ -88,8 +88,8 @@ func New(cfg Config) (*Coordinator, error) {
 		dial = append(dial, link.WithDial(cfg.Dial))
 	}
 	c.pool = link.NewPool(cfg.Identity, dial...)
-	c.links = link.NewServer(cfg.Identity, link.Options{Operators: c.operatorOf, Token: c.joinerOf, Removed: c.removed, Log: c.log})
-	c.certs = &link.Renewal{Ask: c.renewOwn, Save: cfg.SaveIdentity, Pool: c.pool, Server: c.links, Log: c.log}
+	c.links = link.NewServer(cfg.Identity, link.Options{Keys: c.holderOf, Token: c.joinerOf, Removed: c.removed, Log: c.log})
+	c.certs = &link.Renewal{Own: cfg.Identity, Ask: c.renewOwn, Save: cfg.SaveIdentity, Pool: c.pool, Server: c.links, Log: c.log}
 	c.api = c.links.Listener(link.ChannelAPI, func(pki.Principal) bool { return true })
 	peers := c.links.Listener(link.ChannelRaft, func(p pki.Principal) bool { return p.Role == pki.RoleCoordinator })
 	node, err := consensus.Open(consensus.Config{
@@ -126,7 +126,7 @@ func (cfg Config) validate() error {
 }
 
 func (c *Coordinator) dialPeer(ctx context.Context, p consensus.Peer) (net.Conn, error) {
-	return c.pool.Open(ctx, p.Address, pki.Coordinator(p.Name).String(), link.ChannelRaft, nil)
+	return c.pool.Open(ctx, p.Address, pki.Coordinator(p.Name).String(), link.ChannelRaft)
 }
 
 // Run serves until ctx is done and returns when all has ended. It is called once.
@@ -150,7 +150,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	background("serve links", func(ctx context.Context) error { return c.links.Serve(ctx, l) })
 	background("serve the API", c.serveAPI)
 	background("lead", c.leadWhenElected)
-	background("renew certificates", func(ctx context.Context) error { c.certs.Run(ctx, c.cfg.Identity); return nil })
+	background("renew certificates", func(ctx context.Context) error { c.certs.Run(ctx); return nil })
 	if c.cfg.Bootstrap {
 		background("found the cluster", c.found)
 	}
@@ -210,14 +210,20 @@ func (c *Coordinator) awaitRecord() {
 	}
 }
 
-// operatorOf, joinerOf and removed tell the wire whom the record knows.
-func (c *Coordinator) operatorOf(key ssh.PublicKey) (p pki.Principal, ok bool) {
+// holderOf, joinerOf and removed tell the wire whom the record knows.
+func (c *Coordinator) holderOf(key ssh.PublicKey) (p pki.Principal, ok bool) {
 	c.awaitRecord()
 	text := pki.Format(key)
 	c.node.Read(func(s *record.State) {
 		for _, op := range s.Operators {
 			if op.Key == text {
 				p, ok = pki.Principal{Role: pki.RoleOperator, Name: op.Name, Level: op.Role}, true
+				return
+			}
+		}
+		for _, h := range s.Hosts {
+			if h.Key == text {
+				p, ok = pki.Principal{Role: pki.RoleLapsed, Name: h.Name}, true
 			}
 		}
 	})
@@ -241,7 +247,7 @@ func (c *Coordinator) removed(p pki.Principal) (gone bool) {
 			return
 		}
 		switch p.Role {
-		case pki.RoleWorker:
+		case pki.RoleWorker, pki.RoleLapsed:
 			_, in := s.Hosts[p.Name]
 			gone = !in
 		case pki.RoleCoordinator:

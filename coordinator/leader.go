@@ -89,12 +89,12 @@ type hosts struct {
 func (h hosts) Worker(host record.Host) workerapi.Worker { return h.c.worker(host) }
 func (h hosts) Boot(name string) string                  { return h.presence.of(name).Facts.Boot }
 
-// worker reaches a host's worker.
+// worker reaches a host's worker. A source that it opens gets the certificate of its transfer.
 func (c *Coordinator) worker(h record.Host) workerapi.Worker {
 	if c.cfg.Workers != nil {
-		return c.cfg.Workers(c.pool, h)
+		return permitting{c.cfg.Workers(c.pool, h), c}
 	}
-	return reach(c.pool, h)
+	return permitting{reach(c.pool, h), c}
 }
 
 func reach(pool *link.Pool, h record.Host) workerapi.Worker {

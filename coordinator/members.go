@@ -14,9 +14,6 @@ import (
 	"drover/transfer/link"
 )
 
-// certTTL is how long a member's certificates are good. Members renew them by themselves; see link.Renewal.
-const certTTL = 365 * 24 * time.Hour
-
 // Join makes a machine a member. A machine whose reply was lost asks again with the same name and key and gets it again.
 func (c *Coordinator) Join(ctx context.Context, req api.JoinRequest) (api.JoinReply, error) {
 	if _, err := c.leading(); err != nil {
@@ -46,7 +43,7 @@ func (c *Coordinator) Join(ctx context.Context, req api.JoinRequest) (api.JoinRe
 	if err != nil {
 		return api.JoinReply{}, err
 	}
-	host, user, err := c.cfg.Authority.Certify(key, principal, certTTL)
+	host, user, err := c.cfg.Authority.Certify(key, principal, pki.MemberLife)
 	if err != nil {
 		return api.JoinReply{}, errs.New(errs.Failed, "certify %s: %w", req.Name, err)
 	}
@@ -64,24 +61,25 @@ func (c *Coordinator) Join(ctx context.Context, req api.JoinRequest) (api.JoinRe
 	return reply, nil
 }
 
-// Renew certifies the caller, who has proved who it is by the certificates that it has.
+// Renew certifies the caller, who has proved who it is by the certificates that it has or, once they have expired, by its key.
 func (c *Coordinator) Renew(ctx context.Context, text string) (api.RenewReply, error) {
 	if _, err := c.leading(); err != nil {
 		return api.RenewReply{}, err
 	}
 	p, _ := link.PeerFrom(ctx)
 	h, err := c.hostRecord(p.Name)
-	if err != nil || p != pki.Worker(p.Name) {
+	if err != nil || p.Role != pki.RoleWorker && p.Role != pki.RoleLapsed {
 		return api.RenewReply{}, errs.New(errs.Forbidden, "%s is no host of this cluster", p).WithNext("join it again, with a new token")
 	}
 	key, err := pki.ParsePublicKey(text)
 	if err != nil {
 		return api.RenewReply{}, errs.New(errs.Invalid, "certify %s: its key: %w", p, err)
 	}
+	p = pki.Worker(h.Name)
 	if pki.Format(key) != h.Key { // who stole the key of a host that has joined anew could go on for ever
 		return api.RenewReply{}, errs.New(errs.Forbidden, "%s joined with another key", p).WithNext("join it again, with a new token")
 	}
-	host, user, err := c.cfg.Authority.Certify(key, p, certTTL)
+	host, user, err := c.cfg.Authority.Certify(key, p, pki.MemberLife)
 	if err != nil {
 		return api.RenewReply{}, errs.New(errs.Failed, "certify %s: %w", p, err)
 	}
@@ -91,11 +89,7 @@ func (c *Coordinator) Renew(ctx context.Context, text string) (api.RenewReply, e
 
 // renewOwn is how a coordinator renews its certificates: it holds the authority.
 func (c *Coordinator) renewOwn(_ context.Context, id *pki.Identity) (*pki.Identity, error) {
-	host, user, err := c.cfg.Authority.Certify(id.Signer.PublicKey(), id.Principal(), certTTL)
-	if err != nil {
-		return nil, err
-	}
-	return id.Renewed(host, user)
+	return c.cfg.Authority.Renew(id)
 }
 
 // addresses are where the coordinators are reached.

@@ -133,6 +133,8 @@ func authorize(ctx context.Context, need api.Need) error {
 		allowed = p.AtLeast(pki.LevelAdmin)
 	case api.NeedWorker:
 		allowed = p.Role == pki.RoleWorker
+	case api.NeedRenew:
+		allowed = p.Role == pki.RoleWorker || p.Role == pki.RoleLapsed
 	case api.NeedJoin:
 		allowed = p.Role == pki.RoleJoin
 	}

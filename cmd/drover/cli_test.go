@@ -59,7 +59,7 @@ func serveFake(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
-	server := link.NewServer(identity, link.Options{Operators: func(k ssh.PublicKey) (pki.Principal, bool) {
+	server := link.NewServer(identity, link.Options{Keys: func(k ssh.PublicKey) (pki.Principal, bool) {
 		return pki.Principal{Role: pki.RoleOperator, Name: "me", Level: pki.LevelAdmin}, pki.SameKey(k, key.PublicKey())
 	}})
 	calls := server.Listener(link.ChannelAPI, func(pki.Principal) bool { return true })

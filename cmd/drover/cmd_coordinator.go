@@ -53,13 +53,18 @@ func (a *app) cmdCoordinator() *cobra.Command {
 
 // runCoordinator serves until ctx is done.
 func (a *app) runCoordinator(ctx context.Context, cfg configs.Coordinator) error {
-	identity, err := pki.LoadIdentity(cfg.IdentityDir())
+	identity, err := pki.LoadGenuine(cfg.IdentityDir())
 	if err != nil {
 		return notAMember(err, "drover cluster init, or drover join --role coordinator")
 	}
 	authority, err := pki.LoadAuthority(cfg.AuthorityFile())
 	if err != nil {
 		return err
+	}
+	if identity.Expired() { // it was down for a day; who has the authority needs nobody to renew
+		if identity, err = authority.Renew(identity); err != nil {
+			return err
+		}
 	}
 	l, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {

@@ -55,7 +55,7 @@ func (a *app) runWorker(ctx context.Context, cfg configs.Worker) error {
 			return err
 		}
 	}
-	identity, err := pki.LoadIdentity(cfg.IdentityDir())
+	identity, err := pki.LoadGenuine(cfg.IdentityDir())
 	if err != nil {
 		return notAMember(err, "drover join --role worker, with a token of drover token new")
 	}

@@ -57,11 +57,11 @@ func (a *app) clientConfig(cmd *cobra.Command) (configs.Client, error) {
 // connect finds a coordinator that knows who leads. All are asked, each a little after the one before, so that one that is
 // gone costs nothing much.
 func connect(ctx context.Context, cfg configs.Client) (*cluster, error) {
-	authority, err := pki.ParsePublicKey(cfg.Authority)
+	trust, err := pki.ParseTrust(cfg.Authority)
 	if err != nil {
 		return nil, errs.New(errs.Invalid, "configuration: authority: %w", err)
 	}
-	pool := link.NewPoolFor(link.AsOperator(authority, cfg.Identity))
+	pool := link.NewPoolFor(link.AsOperator(trust, cfg.Identity))
 	c := &cluster{cfg: cfg, addresses: cfg.Coordinators, hangUp: pool.Close}
 	c.reach = func(address string) api.Coordinator { return api.NewClient(pool.HTTP(address, pki.RoleCoordinator)) }
 	found, status, err := firstWithLeader(ctx, c.addresses, c.reach)

@@ -41,7 +41,7 @@ func newFake(signs string) *fake {
 	for i, name := range []string{"alpha", "beta", "gamma"} {
 		f.hosts[name] = api.Host{
 			Name: name, Address: fmt.Sprintf("10.0.0.%d:7202", i+1), State: "up", Cordoned: name == "gamma", Joined: longAgo, LastSeen: time.Now(),
-			Facts: workerapi.HostFacts{Name: name, CPUs: 4, CertificateUntil: time.Now().Add(time.Duration(i*i*16-1) * 24 * time.Hour), // alpha's have expired, gamma's are good
+			Facts: workerapi.HostFacts{Name: name, CPUs: 4, CertificateUntil: time.Now().Add(time.Duration(i*i*5-1)*time.Hour + time.Minute/2), // alpha's have expired, gamma's are good
 				MemoryTotal: 8e9, MemoryFree: 6e9, Engine: engine.Features{Engine: "criu", Version: "4.2.1", Kernel: "6.12.0", SoftDirty: true}},
 		}
 	}
@@ -81,7 +81,7 @@ func (f *fake) host(name string) (api.Host, error) {
 
 func (f *fake) Cluster(context.Context) (api.ClusterStatus, error) {
 	return api.ClusterStatus{Name: "test", Leader: "c1", Term: 3, Index: 42, Coordinators: []api.CoordinatorState{
-		{Name: "c1", Address: "10.0.0.1:7201", Leader: true, Healthy: true}, {Name: "c2", Address: "10.0.0.2:7201", CertificateUntil: time.Now().Add(12*24*time.Hour + time.Hour)},
+		{Name: "c1", Address: "10.0.0.1:7201", Leader: true, Healthy: true}, {Name: "c2", Address: "10.0.0.2:7201", CertificateUntil: time.Now().Add(3*time.Hour + time.Minute/2)},
 	}}, nil
 }
 

@@ -80,7 +80,7 @@ func until(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return "until " + t.Local().Format("2006-01-02")
+	return "until " + t.Local().Format("2006-01-02 15:04")
 }
 
 // clock is a time of day for progress, the date with it when it was not today.

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"drover/configs"
 	"drover/coordinator/api"
@@ -14,9 +13,6 @@ import (
 	"drover/internal/pki"
 	"drover/internal/workload"
 )
-
-// certificateLife is how long the certificates of a first coordinator are good, as those of members that join are.
-const certificateLife = 365 * 24 * time.Hour
 
 // founding is what the first coordinator is told to put into the record when it starts for the first time.
 type founding struct {
@@ -57,7 +53,7 @@ func (n newCluster) make() (authority string, err error) {
 	if err != nil {
 		return "", err
 	}
-	identity, err := ca.NewIdentity(pki.Coordinator(n.coordinator.HostName()), certificateLife)
+	identity, err := ca.NewIdentity(pki.Coordinator(n.coordinator.HostName()), pki.MemberLife)
 	if err != nil {
 		return "", err
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/crypto/ssh"
 
@@ -105,10 +106,10 @@ func (m member) keep(token pki.Token, key *pki.Key, reply api.JoinReply) error {
 	bad := func(what string) error {
 		return errs.New(errs.Failed, "the cluster's answer to %s: %s: %w", m.name, what, err)
 	}
-	if id.Authority, err = pki.ParsePublicKey(reply.Authority); err != nil {
+	if id.Trust, err = pki.ParseTrust(reply.Authority); err != nil {
 		return bad("its authority")
 	}
-	if ssh.FingerprintSHA256(id.Authority) != token.Fingerprint {
+	if !slices.ContainsFunc(id.Trust, func(k ssh.PublicKey) bool { return ssh.FingerprintSHA256(k) == token.Fingerprint }) {
 		return errs.New(errs.Forbidden, "the cluster that answered is not the token's: its authority is another")
 	}
 	if id.HostCert, err = pki.ParseCertificate(reply.HostCert); err != nil {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"drover/coordinator/api"
+	"drover/internal/pki"
 )
 
 type (
@@ -40,7 +41,7 @@ func coordinatorState(c api.CoordinatorState) string {
 
 // soon is how long before its end a certificate is worth a warning: a member renews its own when a third of their life is left,
 // so that one that is older has tried in vain.
-const soon = 30 * 24 * time.Hour
+const soon = pki.MemberLife / 4
 
 // certificateWarning is what to say of a member's certificates, "" while they are good for long.
 func certificateWarning(end time.Time) string {
@@ -49,10 +50,8 @@ func certificateWarning(end time.Time) string {
 		return ""
 	case left <= 0:
 		return ", its certificates have expired"
-	case left < 48*time.Hour:
-		return fmt.Sprintf(", its certificates expire in %s", span(left.Truncate(time.Minute)))
 	default:
-		return fmt.Sprintf(", its certificates expire in %d days", int(left.Hours())/24)
+		return fmt.Sprintf(", its certificates expire in %s", span(left.Truncate(time.Minute)))
 	}
 }
 

@@ -20,7 +20,8 @@ const (
 	NeedOperator Need = "operator" // an operator of that level, or an admin
 	NeedAdmin    Need = "admin"
 	NeedWorker   Need = "worker"
-	NeedJoin     Need = "join" // the holder of a token
+	NeedRenew    Need = "renew" // a worker, or one whose certificates have expired
+	NeedJoin     Need = "join"  // the holder of a token
 )
 
 // Route is one call of the API.
@@ -169,7 +170,7 @@ var Routes = []Route{
 	moved("GET /v1/migrations/{id}/verdict", NeedWorker, func(ctx context.Context, c Coordinator, id migration.ID, _ rpc.None) (VerdictReply, error) {
 		return c.Verdict(ctx, id)
 	}),
-	route("POST /v1/renew", NeedWorker, func(r *http.Request, c Coordinator, in keyCall) (RenewReply, error) {
+	route("POST /v1/renew", NeedRenew, func(r *http.Request, c Coordinator, in keyCall) (RenewReply, error) {
 		return c.Renew(r.Context(), in.Key)
 	}),
 

@@ -14,8 +14,12 @@ import (
 const (
 	// Skew is how far apart the clocks of two hosts may be: a certificate is valid from that long before it was signed.
 	Skew = 5 * time.Minute
-	// MaxTTL bounds a certificate's life: there is no list of revoked ones, so that time must do it.
-	MaxTTL = 366 * 24 * time.Hour
+	// MemberLife is how long the certificates of a coordinator or worker are good. They renew them by themselves, when a third of it is
+	// left (link.Renewal): what was stolen of a machine that was removed since is good for a day at most.
+	MemberLife = 24 * time.Hour
+	// MaxTTL bounds a certificate's life: there is no list of revoked ones, so that time must do it. A transfer's lasts until its
+	// migration must have been decided, a week at most.
+	MaxTTL = 8 * 24 * time.Hour
 	// maxHostNames bounds the names of one host certificate.
 	maxHostNames = 16
 )
@@ -65,6 +69,9 @@ func (a *Authority) PEM() ([]byte, error) { return a.key.PEM() }
 // PublicKey is what the others trust.
 func (a *Authority) PublicKey() ssh.PublicKey { return a.key.PublicKey() }
 
+// Trust trusts this authority and no other.
+func (a *Authority) Trust() Trust { return Trust{a.PublicKey()} }
+
 // Fingerprint is the public key's, as ssh-keygen -l prints it: "SHA256:…".
 func (a *Authority) Fingerprint() string { return ssh.FingerprintSHA256(a.PublicKey()) }
 
@@ -82,7 +89,7 @@ func (a *Authority) SignHost(pub ssh.PublicKey, names []string, ttl time.Duratio
 			return nil, errs.New(errs.Invalid, "sign a host certificate: %q is no daemon", name)
 		}
 	}
-	return a.sign(pub, ssh.HostCert, names, ttl)
+	return a.sign(pub, ssh.HostCert, names, nil, ttl)
 }
 
 // SignUser certifies that the holder of pub is p.
@@ -90,10 +97,10 @@ func (a *Authority) SignUser(pub ssh.PublicKey, p Principal, ttl time.Duration) 
 	if err := p.Valid(); err != nil {
 		return nil, errs.New(errs.Invalid, "sign a user certificate: %w", err)
 	}
-	return a.sign(pub, ssh.UserCert, []string{p.String()}, ttl)
+	return a.sign(pub, ssh.UserCert, []string{p.String()}, nil, ttl)
 }
 
-func (a *Authority) sign(pub ssh.PublicKey, kind uint32, names []string, ttl time.Duration) (*ssh.Certificate, error) {
+func (a *Authority) sign(pub ssh.PublicKey, kind uint32, names []string, options map[string]string, ttl time.Duration) (*ssh.Certificate, error) {
 	if _, ok := pub.(*ssh.Certificate); ok {
 		return nil, errs.New(errs.Invalid, "sign %s: what was given is itself a certificate", names[0])
 	}
@@ -113,6 +120,7 @@ func (a *Authority) sign(pub ssh.PublicKey, kind uint32, names []string, ttl tim
 		ValidPrincipals: names,
 		ValidAfter:      uint64(now.Add(-Skew).Unix()),
 		ValidBefore:     uint64(now.Add(ttl).Unix()),
+		Permissions:     ssh.Permissions{CriticalOptions: options},
 	}
 	if err := cert.SignCert(rand.Reader, a.key.Signer); err != nil {
 		return nil, fmt.Errorf("sign %s: %w", names[0], err)

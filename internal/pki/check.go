@@ -3,28 +3,41 @@ package pki
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"drover/internal/errs"
 )
 
-// CheckUser says who the holder of cert is: it must be a user certificate that authority signed, valid now, with exactly one
-// well-formed principal.
-func CheckUser(cert *ssh.Certificate, authority ssh.PublicKey) (Principal, error) {
-	if err := check(cert, ssh.UserCert, authority); err != nil {
+// CheckUser says who the holder of cert is: it must be a user certificate that one of the authorities signed, valid now, with exactly
+// one well-formed principal.
+func CheckUser(cert *ssh.Certificate, trust Trust) (Principal, error) {
+	return checkUser(cert, trust, time.Now())
+}
+
+func checkUser(cert *ssh.Certificate, trust Trust, at time.Time) (Principal, error) {
+	if err := check(cert, ssh.UserCert, trust, at); err != nil {
 		return Principal{}, err
 	}
 	if len(cert.ValidPrincipals) != 1 {
 		return Principal{}, errs.New(errs.Forbidden, "certificate %q has %d principals, not 1", cert.KeyId, len(cert.ValidPrincipals))
 	}
-	return ParsePrincipal(cert.ValidPrincipals[0])
+	p, err := ParsePrincipal(cert.ValidPrincipals[0])
+	if err == nil && p.Role == RoleTransfer { // it is somebody only together with what it is bound to: see CheckTransfer
+		err = errs.New(errs.Forbidden, "certificate %q is bound to no transfer", cert.KeyId)
+	}
+	return p, err
 }
 
 // CheckHost says whether cert proves that its holder is want: a principal ("worker:alpha"), or a role alone
 // ("coordinator") when any host of that role will do.
-func CheckHost(cert *ssh.Certificate, authority ssh.PublicKey, want string) error {
-	if err := check(cert, ssh.HostCert, authority); err != nil {
+func CheckHost(cert *ssh.Certificate, trust Trust, want string) error {
+	return checkHost(cert, trust, want, time.Now())
+}
+
+func checkHost(cert *ssh.Certificate, trust Trust, want string, at time.Time) error {
+	if err := check(cert, ssh.HostCert, trust, at); err != nil {
 		return err
 	}
 	if !slices.ContainsFunc(cert.ValidPrincipals, func(p string) bool { return answersTo(p, want) }) {
@@ -42,21 +55,22 @@ func answersTo(principal, want string) bool {
 	return (role == RoleWorker || role == RoleCoordinator) && strings.HasPrefix(principal, role+":")
 }
 
-func check(cert *ssh.Certificate, kind uint32, authority ssh.PublicKey) error {
+// check knows the critical options of that name and no other.
+func check(cert *ssh.Certificate, kind uint32, trust Trust, at time.Time, options ...string) error {
 	if cert.CertType != kind {
 		return errs.New(errs.Forbidden, "certificate %q is of the wrong kind: a host's is no user's", cert.KeyId)
 	}
-	if !SameKey(cert.SignatureKey, authority) {
+	if !trust.Has(cert.SignatureKey) {
 		return errs.New(errs.Forbidden, "certificate %q was signed by %s, not by this cluster's authority %s",
-			cert.KeyId, ssh.FingerprintSHA256(cert.SignatureKey), ssh.FingerprintSHA256(authority))
+			cert.KeyId, ssh.FingerprintSHA256(cert.SignatureKey), trust.fingerprints())
 	}
 	// x/crypto/ssh takes a certificate without principals as one for everybody.
 	if len(cert.ValidPrincipals) == 0 {
 		return errs.New(errs.Forbidden, "certificate %q names no principal", cert.KeyId)
 	}
-	if err := new(ssh.CertChecker).CheckCert(cert.ValidPrincipals[0], cert); err != nil {
+	if err := (&ssh.CertChecker{SupportedCriticalOptions: options, Clock: func() time.Time { return at }}).CheckCert(cert.ValidPrincipals[0], cert); err != nil {
 		return errs.New(errs.Forbidden, "certificate %q: %w", cert.KeyId, err).
-			WithNext("check both hosts' clocks; an expired certificate is renewed by joining again")
+			WithNext("check both hosts' clocks; a daemon renews its certificates by itself once it reaches a coordinator")
 	}
 	return nil
 }

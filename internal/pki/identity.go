@@ -13,14 +13,14 @@ import (
 	"drover/internal/errs"
 )
 
-// Identity is a daemon's own: its key, its certificates and the authority it trusts.
+// Identity is a daemon's own: its key, its certificates and the authorities it trusts.
 type Identity struct {
-	Name      string
-	Role      string
-	Signer    ssh.Signer
-	HostCert  *ssh.Certificate // nil for what serves nobody
-	UserCert  *ssh.Certificate
-	Authority ssh.PublicKey
+	Name     string
+	Role     string
+	Signer   ssh.Signer
+	HostCert *ssh.Certificate // nil for what serves nobody
+	UserCert *ssh.Certificate
+	Trust    Trust
 }
 
 // Files of an identity's directory.
@@ -35,12 +35,26 @@ const (
 // Principal is who the identity is.
 func (id *Identity) Principal() Principal { return Principal{Role: id.Role, Name: id.Name} }
 
-// Valid says whether the certificates belong to the key, to the name and to the authority, and are valid now.
-func (id *Identity) Valid() error {
-	if id.Signer == nil || id.Authority == nil || id.UserCert == nil {
+// Valid says whether the certificates belong to the key, to the name and to an authority that is trusted, and are valid now.
+func (id *Identity) Valid() error { return id.validAt(time.Now()) }
+
+// Genuine is Valid for an identity whose certificates may have expired.
+func (id *Identity) Genuine() error {
+	if id.UserCert == nil {
+		return id.validAt(time.Time{})
+	}
+	begin, _ := id.span()
+	return id.validAt(begin)
+}
+
+// Expired says whether a certificate of the identity has expired: it can renew them by its key, and do nothing else.
+func (id *Identity) Expired() bool { return !time.Now().Before(id.Expires()) }
+
+func (id *Identity) validAt(at time.Time) error {
+	if id.Signer == nil || len(id.Trust) == 0 || id.UserCert == nil {
 		return errs.New(errs.Invalid, "identity %s: its key, user certificate or authority is missing", id.Principal())
 	}
-	p, err := CheckUser(id.UserCert, id.Authority)
+	p, err := checkUser(id.UserCert, id.Trust, at)
 	if err != nil {
 		return fmt.Errorf("identity %s: %w", id.Principal(), err)
 	}
@@ -53,7 +67,7 @@ func (id *Identity) Valid() error {
 	if id.HostCert == nil {
 		return nil
 	}
-	if err := CheckHost(id.HostCert, id.Authority, p.String()); err != nil {
+	if err := checkHost(id.HostCert, id.Trust, p.String(), at); err != nil {
 		return fmt.Errorf("identity %s: %w", p, err)
 	}
 	if !SameKey(id.HostCert.Key, id.Signer.PublicKey()) {
@@ -81,12 +95,12 @@ func (id *Identity) Save(dir string) error {
 	if err := writeFile(filepath.Join(dir, keyFile), text); err != nil {
 		return err
 	}
-	public := map[string]ssh.PublicKey{pubFile: key.PublicKey(), userCertFile: id.UserCert, authorityFile: id.Authority}
+	public := map[string]string{pubFile: Format(key.PublicKey()), userCertFile: Format(id.UserCert), authorityFile: id.Trust.String()}
 	if id.HostCert != nil {
-		public[hostCertFile] = id.HostCert
+		public[hostCertFile] = Format(id.HostCert)
 	}
-	for name, k := range public {
-		if err := writeFile(filepath.Join(dir, name), []byte(Format(k)+"\n")); err != nil {
+	for name, text := range public {
+		if err := writeFile(filepath.Join(dir, name), []byte(text+"\n")); err != nil {
 			return err
 		}
 	}
@@ -95,10 +109,15 @@ func (id *Identity) Save(dir string) error {
 
 // LoadIdentity reads what Save wrote. A directory without an identity is errs.NotFound; certificates that have expired or
 // do not belong to the key are refused.
-func LoadIdentity(dir string) (*Identity, error) {
+func LoadIdentity(dir string) (*Identity, error) { return load(dir, (*Identity).Valid) }
+
+// LoadGenuine is LoadIdentity that takes certificates which have expired.
+func LoadGenuine(dir string) (*Identity, error) { return load(dir, (*Identity).Genuine) }
+
+func load(dir string, check func(*Identity) error) (*Identity, error) {
 	id, err := readIdentity(dir)
 	if err == nil {
-		err = id.Valid()
+		err = check(id)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("load the identity in %s: %w", dir, err)
@@ -126,17 +145,17 @@ func readIdentity(dir string) (*Identity, error) {
 		return nil, err
 	}
 	id := &Identity{Signer: key}
-	line, err := os.ReadFile(filepath.Join(dir, authorityFile))
+	lines, err := os.ReadFile(filepath.Join(dir, authorityFile))
 	if err != nil {
 		return nil, err
 	}
-	if id.Authority, err = ParsePublicKey(string(line)); err != nil {
+	if id.Trust, err = ParseTrust(string(lines)); err != nil {
 		return nil, fmt.Errorf("%s: %w", authorityFile, err)
 	}
 	if id.UserCert, err = readCertificate(filepath.Join(dir, userCertFile)); err != nil {
 		return nil, err
 	}
-	p, err := CheckUser(id.UserCert, id.Authority)
+	p, err := checkUser(id.UserCert, id.Trust, time.Unix(int64(id.UserCert.ValidAfter), 0)) // whether it still holds is asked later
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", userCertFile, err)
 	}
@@ -166,7 +185,7 @@ func (a *Authority) NewIdentity(p Principal, ttl time.Duration) (*Identity, erro
 	if err != nil {
 		return nil, err
 	}
-	id := &Identity{Name: p.Name, Role: p.Role, Signer: key, Authority: a.PublicKey()}
+	id := &Identity{Name: p.Name, Role: p.Role, Signer: key, Trust: a.Trust()}
 	if id.HostCert, err = a.SignHost(key.PublicKey(), []string{p.String()}, ttl); err != nil {
 		return nil, err
 	}

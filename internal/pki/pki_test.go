@@ -120,28 +120,28 @@ func TestWhatACertificateProves(t *testing.T) {
 	worker := identity(t, ours, Worker("c1"))
 	foreign := identity(t, theirs, Worker("c1"))
 
-	if p, err := CheckUser(worker.UserCert, ours.PublicKey()); err != nil || p != Worker("c1") {
+	if p, err := CheckUser(worker.UserCert, ours.Trust()); err != nil || p != Worker("c1") {
 		t.Errorf("own user certificate: %v, %v", p, err)
 	}
-	if _, err := CheckUser(foreign.UserCert, ours.PublicKey()); errs.KindOf(err) != errs.Forbidden {
+	if _, err := CheckUser(foreign.UserCert, ours.Trust()); errs.KindOf(err) != errs.Forbidden {
 		t.Errorf("a foreign authority's user is taken: %v", err)
 	}
-	if _, err := CheckUser(worker.HostCert, ours.PublicKey()); err == nil {
+	if _, err := CheckUser(worker.HostCert, ours.Trust()); err == nil {
 		t.Error("a host certificate is taken for a user's")
 	}
 	for want, ok := range map[string]bool{"worker:c1": true, "worker": true, "coordinator:c1": false, "coordinator": false, "worker:c2": false, "c1": false, "": false} {
-		if err := CheckHost(worker.HostCert, ours.PublicKey(), want); (err == nil) != ok {
+		if err := CheckHost(worker.HostCert, ours.Trust(), want); (err == nil) != ok {
 			t.Errorf("taken as %q: %v", want, err)
 		}
 	}
-	if err := CheckHost(worker.UserCert, ours.PublicKey(), "worker:c1"); err == nil {
+	if err := CheckHost(worker.UserCert, ours.Trust(), "worker:c1"); err == nil {
 		t.Error("a user certificate is taken for a host's")
 	}
 }
 
 func TestACertificateThatNamesNobodyIsForNobody(t *testing.T) {
 	a := authority(t)
-	cert, err := a.sign(identity(t, a, Worker("x")).Signer.PublicKey(), 1, []string{"worker:x"}, time.Hour)
+	cert, err := a.sign(identity(t, a, Worker("x")).Signer.PublicKey(), 1, []string{"worker:x"}, nil, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func TestACertificateThatNamesNobodyIsForNobody(t *testing.T) {
 	if err := cert.SignCert(randReader{}, a.key.Signer); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := CheckUser(cert, a.PublicKey()); errs.KindOf(err) != errs.Forbidden {
+	if _, err := CheckUser(cert, a.Trust()); errs.KindOf(err) != errs.Forbidden {
 		t.Errorf("got %v", err)
 	}
 }
@@ -170,11 +170,11 @@ func TestCertificatesBeginAndEndInTime(t *testing.T) {
 		if cert.ValidAfter != now-uint64(Skew.Seconds()) || cert.ValidBefore != now+60 {
 			t.Errorf("valid from %d to %d at %d", cert.ValidAfter, cert.ValidBefore, now)
 		}
-		if _, err := CheckUser(cert, a.PublicKey()); err != nil {
+		if _, err := CheckUser(cert, a.Trust()); err != nil {
 			t.Error(err)
 		}
 		time.Sleep(time.Minute) //nolint:forbidigo // a bubble's time
-		if _, err := CheckUser(cert, a.PublicKey()); err == nil {
+		if _, err := CheckUser(cert, a.Trust()); err == nil {
 			t.Error("an expired certificate is taken")
 		}
 	})

@@ -12,6 +12,7 @@ const (
 	RoleWorker      = "worker"
 	RoleCoordinator = "coordinator"
 	RoleOperator    = "operator" // a person; Level says what they may do
+	RoleLapsed      = "lapsed"   // a worker known by its key, whose certificates have expired: it may renew them and nothing else
 	RoleJoin        = "join"     // the holder of a token, who may ask to become what Level says (a role) and nothing else
 )
 
@@ -28,6 +29,8 @@ var levels = map[string][]string{
 	RoleCoordinator: {""},
 	RoleOperator:    {LevelViewer, LevelOperator, LevelAdmin},
 	RoleJoin:        {RoleWorker, RoleCoordinator},
+	RoleLapsed:      {""},
+	RoleTransfer:    {""},
 }
 
 // MaxName bounds a principal's name, in bytes.

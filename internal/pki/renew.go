@@ -39,7 +39,7 @@ func (id *Identity) span() (begin, end time.Time) {
 
 // Renewed is the identity with new certificates for its key. They are checked: what is not valid now is refused.
 func (id *Identity) Renewed(host, user *ssh.Certificate) (*Identity, error) {
-	next := &Identity{Name: id.Name, Role: id.Role, Signer: id.Signer, HostCert: host, UserCert: user, Authority: id.Authority}
+	next := &Identity{Name: id.Name, Role: id.Role, Signer: id.Signer, HostCert: host, UserCert: user, Trust: id.Trust}
 	if id.HostCert != nil && host == nil {
 		return nil, errs.New(errs.Invalid, "renew identity %s: its host certificate is missing", id.Principal())
 	}
@@ -47,6 +47,15 @@ func (id *Identity) Renewed(host, user *ssh.Certificate) (*Identity, error) {
 		return nil, errs.New(errs.KindOf(err), "renew: %w", err)
 	}
 	return next, nil
+}
+
+// Renew is the identity with new certificates, for a daemon that has the authority at hand.
+func (a *Authority) Renew(id *Identity) (*Identity, error) {
+	host, user, err := a.Certify(id.Signer.PublicKey(), id.Principal(), MemberLife)
+	if err != nil {
+		return nil, err
+	}
+	return id.Renewed(host, user)
 }
 
 // Certify makes both certificates of a daemon: that its host answers to its name, and that whoever calls is it.

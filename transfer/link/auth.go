@@ -16,14 +16,15 @@ const joinUser = "join"
 // admission is what authentication found out about a client, kept in ssh.Permissions.ExtraData: only the permissions of
 // the attempt that succeeded in the end count, whatever other keys were offered before.
 type admission struct {
-	peer    pki.Principal
-	expires time.Time // of the certificate; zero without one
+	peer     pki.Principal
+	transfer *pki.Transfer // what a transfer's certificate is bound to; nil for every other
+	expires  time.Time     // of the certificate; zero without one
 }
 
 type admissionKey struct{}
 
-func admit(peer pki.Principal, expires time.Time) *ssh.Permissions {
-	return &ssh.Permissions{ExtraData: map[any]any{admissionKey{}: admission{peer, expires}}}
+func admit(a admission) *ssh.Permissions {
+	return &ssh.Permissions{ExtraData: map[any]any{admissionKey{}: a}}
 }
 
 // sshConfig is the server's side of authentication.
@@ -53,31 +54,44 @@ func (s *Server) sshConfig() (*ssh.ServerConfig, error) {
 func (s *Server) admitKey(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 	cert, ok := key.(*ssh.Certificate)
 	if !ok {
-		return s.admitOperator(key)
+		return s.admitPlain(key)
 	}
-	peer, err := pki.CheckUser(cert, s.me().Authority)
-	if err != nil {
+	a := admission{expires: time.Unix(int64(cert.ValidBefore), 0)}
+	if s.options.Transfers && pki.IsTransfer(cert) {
+		t, err := pki.CheckTransfer(cert, s.me().Trust)
+		if err != nil {
+			return nil, err
+		}
+		if t.Target != s.me().Name {
+			return nil, errs.New(errs.Forbidden, "the certificate is for sending %s, this is %s", t, s.me().Name)
+		}
+		a.peer, a.transfer = pki.Principal{Role: pki.RoleTransfer, Name: t.Source}, &t
+		return admit(a), nil
+	}
+	var err error
+	if a.peer, err = pki.CheckUser(cert, s.me().Trust); err != nil {
 		return nil, err
 	}
-	if s.removed(peer) {
-		return nil, errs.New(errs.Forbidden, "%s was removed from the cluster", peer)
+	if s.removed(a.peer) {
+		return nil, errs.New(errs.Forbidden, "%s was removed from the cluster", a.peer)
 	}
-	return admit(peer, time.Unix(int64(cert.ValidBefore), 0)), nil
+	return admit(a), nil
 }
 
-func (s *Server) admitOperator(key ssh.PublicKey) (*ssh.Permissions, error) {
-	if s.options.Operators != nil {
-		if peer, ok := s.options.Operators(key); ok && peer.Role == pki.RoleOperator && peer.Valid() == nil {
-			return admit(peer, time.Time{}), nil
+func (s *Server) admitPlain(key ssh.PublicKey) (*ssh.Permissions, error) {
+	if s.options.Keys != nil {
+		peer, ok := s.options.Keys(key)
+		if ok && (peer.Role == pki.RoleOperator || peer.Role == pki.RoleLapsed) && peer.Valid() == nil {
+			return admit(admission{peer: peer}), nil
 		}
 	}
-	return nil, errs.New(errs.Forbidden, "no operator has the key %s", ssh.FingerprintSHA256(key))
+	return nil, errs.New(errs.Forbidden, "nobody is known by the key %s", ssh.FingerprintSHA256(key))
 }
 
 func (s *Server) admitToken(meta ssh.ConnMetadata, secret []byte) (*ssh.Permissions, error) {
 	if meta.User() == joinUser {
 		if peer, ok := s.options.Token(string(secret)); ok && peer.Role == pki.RoleJoin && peer.Valid() == nil {
-			return admit(peer, time.Time{}), nil
+			return admit(admission{peer: peer}), nil
 		}
 	}
 	return nil, errs.New(errs.Forbidden, "no such token")

@@ -102,7 +102,7 @@ func identify(key ssh.PublicKey, cred Credentials, want string) (pki.Principal, 
 	if !cred.trusted(cert.SignatureKey) {
 		return pki.Principal{}, errs.New(errs.Forbidden, "its certificate is of another cluster (authority %s)", ssh.FingerprintSHA256(cert.SignatureKey))
 	}
-	if err := pki.CheckHost(cert, cert.SignatureKey, want); err != nil {
+	if err := pki.CheckHost(cert, pki.Trust{cert.SignatureKey}, want); err != nil {
 		return pki.Principal{}, err
 	}
 	for _, name := range cert.ValidPrincipals {
@@ -127,20 +127,20 @@ func handshakeError(ctx context.Context, err, distrust error, host, address stri
 }
 
 // open opens a channel. When ctx ends first, a channel that is opened nevertheless is closed.
-func (c *client) open(ctx context.Context, channelType string, extra []byte, done func()) (*Conn, error) {
+func (c *client) open(ctx context.Context, channelType string, done func()) (*Conn, error) {
 	type opened struct {
 		conn *Conn
 		err  error
 	}
 	result := make(chan opened, 1)
 	go func() {
-		ch, requests, err := c.conn.OpenChannel(channelType, extra)
+		ch, requests, err := c.conn.OpenChannel(channelType, nil)
 		if err != nil {
 			done()
 			result <- opened{err: err}
 			return
 		}
-		result <- opened{conn: newConn(ch, requests, c.under, c.peer, extra, done)}
+		result <- opened{conn: newConn(ch, requests, c.under, admission{peer: c.peer}, done)}
 	}()
 	select {
 	case r := <-result:

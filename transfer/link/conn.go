@@ -27,9 +27,8 @@ const (
 // lost ends in io.ErrUnexpectedEOF, one that the peer closed in io.EOF.
 type Conn struct {
 	ch     ssh.Channel
-	under  *watched // the connection that the channel is on
-	peer   pki.Principal
-	extra  []byte
+	under  *watched  // the connection that the channel is on
+	who    admission // who is at the other end
 	closed chan struct{}
 	close  sync.Once
 	over   chan struct{} // closed when the peer has closed the channel or the connection is lost
@@ -47,9 +46,9 @@ type Conn struct {
 }
 
 // newConn takes the channel over. done is called once both ends have closed it, or its connection is lost.
-func newConn(ch ssh.Channel, reqs <-chan *ssh.Request, under *watched, peer pki.Principal, extra []byte, done func()) *Conn {
+func newConn(ch ssh.Channel, reqs <-chan *ssh.Request, under *watched, who admission, done func()) *Conn {
 	c := &Conn{
-		ch: ch, under: under, peer: peer, extra: extra,
+		ch: ch, under: under, who: who,
 		closed: make(chan struct{}), over: make(chan struct{}),
 		readBy: newDeadline(), writeBy: newDeadline(),
 		readTurn: make(chan struct{}, 1), writeTurn: make(chan struct{}, 1),
@@ -267,13 +266,13 @@ func PeerOf(c net.Conn) (pki.Principal, bool) {
 	if !ok {
 		return pki.Principal{}, false
 	}
-	return v.peer, true
+	return v.who.peer, true
 }
 
-// ExtraOf is what the opener of the channel sent with its request.
-func ExtraOf(c net.Conn) []byte {
-	if v, ok := unwrap(c); ok {
-		return v.extra
+// TransferOf is what the certificate that the client showed is bound to; false if it is not a transfer's.
+func TransferOf(c net.Conn) (pki.Transfer, bool) {
+	if v, ok := unwrap(c); ok && v.who.transfer != nil {
+		return *v.who.transfer, true
 	}
-	return nil
+	return pki.Transfer{}, false
 }

@@ -21,7 +21,7 @@ func TestConnIsANetConn(t *testing.T) {
 	l := s.Listener(link.ChannelAPI, all)
 	pool := c.as(pki.Worker("alpha"))
 	nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
-		if c1, err = pool.Open(context.Background(), "beta:1", "worker:beta", link.ChannelAPI, nil); err != nil {
+		if c1, err = pool.Open(context.Background(), "beta:1", "worker:beta", link.ChannelAPI); err != nil {
 			return nil, nil, nil, err
 		}
 		if c2, err = l.Accept(); err != nil {
@@ -44,7 +44,7 @@ func BenchmarkThroughput(b *testing.B) {
 	go s.Serve(ctx, tcp)
 	pool := link.NewPool(c.identity(pki.Worker("alpha")))
 	defer pool.Close()
-	conn, err := pool.OpenApart(ctx, tcp.Addr().String(), "worker:beta", link.ChannelPages, nil)
+	conn, err := pool.OpenApart(ctx, link.AsDaemon(c.identity(pki.Worker("alpha"))), tcp.Addr().String(), "worker:beta", link.ChannelPages)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestPageStreamOverSSH(t *testing.T) {
 	l := s.Listener(link.ChannelPages, all)
 	pool := c.as(pki.Worker("alpha"))
 	transfertest.Stream(t, func() (source, target io.ReadWriteCloser, err error) {
-		if source, err = pool.Open(context.Background(), "beta:1", "worker:beta", link.ChannelPages, nil); err != nil {
+		if source, err = pool.Open(context.Background(), "beta:1", "worker:beta", link.ChannelPages); err != nil {
 			return nil, nil, err
 		}
 		target, err = l.Accept()

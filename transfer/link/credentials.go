@@ -21,10 +21,6 @@ type Credentials struct {
 	err     error // why these credentials cannot be used
 }
 
-func trustKey(authority ssh.PublicKey) func(ssh.PublicKey) bool {
-	return func(key ssh.PublicKey) bool { return pki.SameKey(key, authority) }
-}
-
 // AsDaemon shows the identity's user certificate.
 func AsDaemon(id *pki.Identity) Credentials {
 	if err := id.Valid(); err != nil {
@@ -34,7 +30,25 @@ func AsDaemon(id *pki.Identity) Credentials {
 	if err != nil {
 		return Credentials{err: errs.New(errs.Invalid, "call as %s: %w", id.Principal(), err)}
 	}
-	return Credentials{user: id.Principal().String(), auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, trusted: trustKey(id.Authority)}
+	return Credentials{user: id.Principal().String(), auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, trusted: id.Trust.Has}
+}
+
+// AsLapsed shows the plain key of a worker whose certificates have expired, with which it can renew them.
+func AsLapsed(id *pki.Identity) Credentials {
+	return Credentials{user: id.Principal().String(), auth: []ssh.AuthMethod{ssh.PublicKeys(id.Signer)}, trusted: id.Trust.Has}
+}
+
+// AsSource shows the certificate of one transfer, which is for the identity's key.
+func AsSource(id *pki.Identity, permit *ssh.Certificate) Credentials {
+	t, err := pki.CheckTransfer(permit, id.Trust)
+	if err != nil {
+		return Credentials{err: errs.New(errs.KindOf(err), "send as %s: %w", id.Principal(), err)}
+	}
+	signer, err := ssh.NewCertSigner(permit, id.Signer)
+	if err != nil {
+		return Credentials{err: errs.New(errs.Forbidden, "send %s: the certificate is for another key: %w", t, err)}
+	}
+	return Credentials{user: id.Principal().String(), auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, trusted: id.Trust.Has}
 }
 
 // AsJoiner shows a token's secret, once the host has proved that it is a host of the token's cluster.
@@ -47,9 +61,9 @@ func AsJoiner(t pki.Token) Credentials {
 }
 
 // AsOperator shows a person's own key: the one in keyFile, or with "" those that the SSH agent at SSH_AUTH_SOCK holds.
-func AsOperator(authority ssh.PublicKey, keyFile string) Credentials {
-	c := Credentials{user: "operator", trusted: trustKey(authority)}
-	if authority == nil {
+func AsOperator(trust pki.Trust, keyFile string) Credentials {
+	c := Credentials{user: "operator", trusted: trust.Has}
+	if len(trust) == 0 {
 		c.err = errs.New(errs.Invalid, "the cluster's authority is not known").WithNext("set it in the configuration: it is the line that `drover cluster init` prints")
 		return c
 	}

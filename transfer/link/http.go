@@ -21,7 +21,7 @@ func (p *Pool) HTTP(address, host string) *http.Client {
 	c := &http.Client{
 		Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return p.Open(ctx, address, host, ChannelAPI, nil)
+				return p.Open(ctx, address, host, ChannelAPI)
 			},
 			MaxIdleConnsPerHost: 8,
 			IdleConnTimeout:     30 * time.Second,

@@ -56,7 +56,8 @@ func newRoad(t *testing.T, delay time.Duration) *road {
 		}
 	}()
 	from := c.net.From("alpha")
-	pool := link.NewPool(c.identity(pki.Worker("alpha")), link.WithDial(func(ctx context.Context, address string) (net.Conn, error) {
+	cred := link.AsDaemon(c.identity(pki.Worker("alpha")))
+	pool := link.NewPoolFor(cred, link.WithDial(func(ctx context.Context, address string) (net.Conn, error) {
 		conn, err := from(ctx, address)
 		if err == nil {
 			r.mu.Lock()
@@ -67,7 +68,7 @@ func newRoad(t *testing.T, delay time.Duration) *road {
 	}))
 	t.Cleanup(func() { pool.Close() })
 	dial := func(ctx context.Context) (io.ReadWriteCloser, error) {
-		return pool.OpenApart(ctx, "beta:1", "worker:beta", link.ChannelPages, nil)
+		return pool.OpenApart(ctx, cred, "beta:1", "worker:beta", link.ChannelPages)
 	}
 	first, err := dial(t.Context())
 	if err != nil {

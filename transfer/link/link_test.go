@@ -114,7 +114,7 @@ func TestAWorkerReachesAnotherAndEachKnowsWhoItIs(t *testing.T) {
 		s, stop := c.serve(pki.Worker("beta"), link.Options{})
 		l := s.Listener(link.ChannelPages, func(p pki.Principal) bool { return p == pki.Worker("alpha") })
 		pool := c.as(pki.Worker("alpha"))
-		conn, err := pool.Open(t.Context(), "beta:1", "worker:beta", link.ChannelPages, []byte("m-1"))
+		conn, err := pool.Open(t.Context(), "beta:1", "worker:beta", link.ChannelPages)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,8 +122,8 @@ func TestAWorkerReachesAnotherAndEachKnowsWhoItIs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p, _ := link.PeerOf(far); p != pki.Worker("alpha") || string(link.ExtraOf(far)) != "m-1" {
-			t.Errorf("the server sees %v with %q", p, link.ExtraOf(far))
+		if p, _ := link.PeerOf(far); p != pki.Worker("alpha") {
+			t.Errorf("the server sees %v", p)
 		}
 		if p, _ := link.PeerOf(conn); p != pki.Worker("beta") {
 			t.Errorf("the client sees %v", p)
@@ -146,7 +146,7 @@ func TestWhoIsLetIn(t *testing.T) {
 		}
 		removed := pki.Worker("gone")
 		s, stop := c.serve(pki.Coordinator("c1"), link.Options{
-			Operators: func(k ssh.PublicKey) (pki.Principal, bool) {
+			Keys: func(k ssh.PublicKey) (pki.Principal, bool) {
 				return pki.Principal{Role: pki.RoleOperator, Name: "alice", Level: pki.LevelAdmin}, pki.SameKey(k, alice.PublicKey())
 			},
 			Token: func(secret string) (pki.Principal, bool) {
@@ -158,7 +158,7 @@ func TestWhoIsLetIn(t *testing.T) {
 		stranger := newCluster(t)
 		wrong := token
 		wrong.Secret = "AAAA" + wrong.Secret[4:]
-		ca := c.authority.PublicKey()
+		ca := c.authority.Trust()
 		for _, row := range []struct {
 			who  string
 			cred link.Credentials
@@ -174,13 +174,13 @@ func TestWhoIsLetIn(t *testing.T) {
 			{"a removed worker", link.AsDaemon(c.identity(removed)), "coordinator", errs.Forbidden},
 			{"one whom the channel's rule refuses", link.AsDaemon(c.identity(pki.Coordinator("c2"))), "coordinator", errs.Forbidden},
 			{"another cluster's worker", link.AsDaemon(stranger.identity(pki.Worker("alpha"))), "coordinator", errs.Forbidden},
-			{"an operator who trusts another cluster", link.AsOperator(stranger.authority.PublicKey(), keyFile(t, alice)), "coordinator", errs.Forbidden},
+			{"an operator who trusts another cluster", link.AsOperator(stranger.authority.Trust(), keyFile(t, alice)), "coordinator", errs.Forbidden},
 			{"one who looks for another coordinator", link.AsDaemon(c.identity(pki.Worker("alpha"))), "coordinator:c2", errs.Forbidden},
 			{"one who looks for a worker there", link.AsDaemon(c.identity(pki.Worker("alpha"))), "worker:c1", errs.Forbidden},
 			{"one who names no role", link.AsDaemon(c.identity(pki.Worker("alpha"))), "c1", errs.Invalid},
 		} {
 			pool := c.pool(row.cred)
-			conn, err := pool.Open(t.Context(), "c1:1", row.host, link.ChannelAPI, nil)
+			conn, err := pool.Open(t.Context(), "c1:1", row.host, link.ChannelAPI)
 			switch {
 			case row.kind == 0 && err != nil:
 				t.Errorf("%s is refused: %v", row.who, err)
@@ -254,11 +254,11 @@ func TestAnOperatorsAgentSigns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, _ := c.serve(pki.Coordinator("c1"), link.Options{Operators: func(k ssh.PublicKey) (pki.Principal, bool) {
+	s, _ := c.serve(pki.Coordinator("c1"), link.Options{Keys: func(k ssh.PublicKey) (pki.Principal, bool) {
 		return pki.Principal{Role: pki.RoleOperator, Name: "alice", Level: pki.LevelViewer}, string(k.Marshal()) == string(keys[0].Blob)
 	}})
 	go echo(s.Listener(link.ChannelAPI, all))
-	conn, err := c.pool(link.AsOperator(c.authority.PublicKey(), "")).Open(t.Context(), "c1:1", "coordinator", link.ChannelAPI, nil)
+	conn, err := c.pool(link.AsOperator(c.authority.Trust(), "")).Open(t.Context(), "c1:1", "coordinator", link.ChannelAPI)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +278,7 @@ func TestATokenHolderShowsItsSecretToItsOwnClusterOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 		pool := theirs.pool(link.AsJoiner(token))
-		if _, err := pool.Open(t.Context(), "c1:1", "coordinator", link.ChannelAPI, nil); errs.KindOf(err) != errs.Forbidden {
+		if _, err := pool.Open(t.Context(), "c1:1", "coordinator", link.ChannelAPI); errs.KindOf(err) != errs.Forbidden {
 			t.Errorf("got %v", err)
 		}
 		pool.Close()
@@ -300,7 +300,7 @@ func TestAnExpiredCertificateEndsItsConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 		pool := c.pool(link.AsDaemon(id))
-		conn, err := pool.Open(t.Context(), "beta:1", "worker:beta", link.ChannelAPI, nil)
+		conn, err := pool.Open(t.Context(), "beta:1", "worker:beta", link.ChannelAPI)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -308,7 +308,7 @@ func TestAnExpiredCertificateEndsItsConnection(t *testing.T) {
 		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("got %v", err)
 		}
-		if _, err := pool.Open(t.Context(), "beta:1", "worker:beta", link.ChannelAPI, nil); errs.KindOf(err) != errs.Forbidden {
+		if _, err := pool.Open(t.Context(), "beta:1", "worker:beta", link.ChannelAPI); errs.KindOf(err) != errs.Forbidden {
 			t.Errorf("let in with an expired certificate: %v", err)
 		}
 		pool.Close()
@@ -322,7 +322,7 @@ func TestADeadPeerIsNoticedWithinSeconds(t *testing.T) {
 		s, stop := c.serve(pki.Worker("beta"), link.Options{})
 		l := s.Listener(link.ChannelAPI, all)
 		pool := c.as(pki.Worker("alpha"))
-		near, err := pool.Open(t.Context(), "beta:1", "worker:beta", link.ChannelAPI, nil)
+		near, err := pool.Open(t.Context(), "beta:1", "worker:beta", link.ChannelAPI)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -342,7 +342,7 @@ func TestADeadPeerIsNoticedWithinSeconds(t *testing.T) {
 			t.Errorf("noticed after %v", took)
 		}
 		c.net.Heal("client", "beta")
-		if _, err := pool.Open(t.Context(), "beta:1", "worker:beta", link.ChannelAPI, nil); err != nil {
+		if _, err := pool.Open(t.Context(), "beta:1", "worker:beta", link.ChannelAPI); err != nil {
 			t.Errorf("not reconnected: %v", err)
 		}
 		pool.Close()
@@ -365,7 +365,7 @@ func TestConnectionsAreSharedAndRemadeAndClosedWhenIdle(t *testing.T) {
 		}))
 		open := func() net.Conn {
 			t.Helper()
-			conn, err := pool.Open(t.Context(), "beta:1", "worker:beta", link.ChannelAPI, nil)
+			conn, err := pool.Open(t.Context(), "beta:1", "worker:beta", link.ChannelAPI)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -394,7 +394,7 @@ func TestConnectionsAreSharedAndRemadeAndClosedWhenIdle(t *testing.T) {
 			t.Errorf("%d connections after an idle hour", dials)
 		}
 		pool.Close()
-		if _, err := pool.Open(t.Context(), "beta:1", "worker:beta", link.ChannelAPI, nil); errs.KindOf(err) != errs.Unavailable {
+		if _, err := pool.Open(t.Context(), "beta:1", "worker:beta", link.ChannelAPI); errs.KindOf(err) != errs.Unavailable {
 			t.Errorf("a closed pool: %v", err)
 		}
 		stop()
@@ -423,7 +423,7 @@ func TestSilentStrangersDoNotKeepOthersOut(t *testing.T) {
 			t.Errorf("%d of 50 strangers were turned away, not 48: one address may take a quarter of 8 places", refused)
 		}
 		pool := c.as(pki.Worker("alpha"))
-		conn, err := pool.Open(t.Context(), "beta:1", "worker:beta", link.ChannelAPI, nil)
+		conn, err := pool.Open(t.Context(), "beta:1", "worker:beta", link.ChannelAPI)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -478,7 +478,7 @@ func TestARemovedPeersConnectionsAreClosed(t *testing.T) {
 		go echo(s.Listener(link.ChannelAPI, all))
 		var conns []net.Conn
 		for _, name := range []string{"alpha", "gamma"} {
-			conn, err := c.as(pki.Worker(name)).Open(t.Context(), "beta:1", "worker:beta", link.ChannelAPI, nil)
+			conn, err := c.as(pki.Worker(name)).Open(t.Context(), "beta:1", "worker:beta", link.ChannelAPI)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -500,7 +500,7 @@ func TestAConnectionOfItsOwnEndsWithItsChannel(t *testing.T) {
 		s, stop := c.serve(pki.Worker("beta"), link.Options{})
 		l := s.Listener(link.ChannelPages, all)
 		pool := c.as(pki.Worker("alpha"))
-		conn, err := pool.OpenApart(t.Context(), "beta:1", "worker:beta", link.ChannelPages, nil)
+		conn, err := pool.OpenApart(t.Context(), link.AsDaemon(c.identity(pki.Worker("alpha"))), "beta:1", "worker:beta", link.ChannelPages)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -26,7 +26,7 @@ type listener struct {
 }
 
 // Listener is a net.Listener for channels of one type. A peer that allow refuses is told so; allow is called for each
-// channel, from many goroutines. The conns it returns are *Conn: see PeerOf and ExtraOf. A type has one listener at a time;
+// channel, from many goroutines. The conns it returns are *Conn: see PeerOf and TransferOf. A type has one listener at a time;
 // a second one is a mistake in the program and panics. Once closed, its type is unknown again.
 func (s *Server) Listener(channelType string, allow func(pki.Principal) bool) net.Listener {
 	l := &listener{

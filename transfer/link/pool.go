@@ -69,11 +69,28 @@ func NewPoolFor(cred Credentials, options ...Option) *Pool {
 	return p
 }
 
-// Become has connections that are made from now on show that identity.
+// Become has every channel that is opened from now on be on a connection that shows that identity. Those that are open keep theirs,
+// which ends with the last of them.
 func (p *Pool) Become(id *pki.Identity) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cred = AsDaemon(id)
+	for at, c := range p.places {
+		delete(p.places, at)
+		if c.channels == 0 {
+			go c.hangUp()
+		}
+	}
+	for _, c := range p.clients {
+		c.CloseIdleConnections()
+	}
+}
+
+// hangUp closes a connection once it has been made.
+func (c *pooled) hangUp() {
+	if <-c.made; c.err == nil {
+		c.client.conn.Close()
+	}
 }
 
 func (p *Pool) credentials() Credentials {
@@ -83,14 +100,14 @@ func (p *Pool) credentials() Credentials {
 }
 
 // Open opens a channel to a host, on the connection that the pool has or makes.
-func (p *Pool) Open(ctx context.Context, address, host, channelType string, extra []byte) (net.Conn, error) {
+func (p *Pool) Open(ctx context.Context, address, host, channelType string) (net.Conn, error) {
 	at := place{address, host}
 	for {
 		c, fresh, err := p.get(ctx, at)
 		if err != nil {
 			return nil, err
 		}
-		conn, err := c.client.open(ctx, channelType, extra, func() { p.put(at, c) })
+		conn, err := c.client.open(ctx, channelType, func() { p.put(at, c) })
 		if err == nil {
 			return conn, nil
 		}
@@ -106,14 +123,14 @@ func (p *Pool) Open(ctx context.Context, address, host, channelType string, extr
 }
 
 // OpenApart opens a channel on a connection of its own, which ends with it: what flows there delays nothing else, and
-// several of them are not bound by one channel's window.
-func (p *Pool) OpenApart(ctx context.Context, address, host, channelType string, extra []byte) (net.Conn, error) {
-	c, err := connect(ctx, p.dial, p.credentials(), address, host, p.every)
+// several of them are not bound by one channel's window. It shows those credentials, not the pool's.
+func (p *Pool) OpenApart(ctx context.Context, cred Credentials, address, host, channelType string) (net.Conn, error) {
+	c, err := connect(ctx, p.dial, cred, address, host, p.every)
 	if err != nil {
 		return nil, err
 	}
 	stop := context.AfterFunc(p.ctx, func() { c.conn.Close() })
-	conn, err := c.open(ctx, channelType, extra, func() {
+	conn, err := c.open(ctx, channelType, func() {
 		stop()
 		time.AfterFunc(settle, func() { c.conn.Close() })
 	})
@@ -178,7 +195,11 @@ func (p *Pool) put(at place, c *pooled) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c.channels--
-	if c.channels > 0 || p.places[at] != c || p.ctx.Err() != nil {
+	if c.channels > 0 || p.ctx.Err() != nil {
+		return
+	}
+	if p.places[at] != c { // another one has taken its place
+		go c.hangUp()
 		return
 	}
 	c.idle = time.AfterFunc(idleAfter, func() {
@@ -191,9 +212,7 @@ func (p *Pool) put(at place, c *pooled) {
 		if !idle {
 			return
 		}
-		if <-c.made; c.err == nil {
-			c.client.conn.Close()
-		}
+		c.hangUp()
 	})
 }
 

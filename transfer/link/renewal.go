@@ -19,6 +19,8 @@ const (
 // Renewal keeps a daemon's certificates from running out: it renews them when a third of their life is left, and has its pool
 // and its server show the new ones from then on. Connections that were made by the old ones last as long as those.
 type Renewal struct {
+	// Own is who the daemon begins as.
+	Own *pki.Identity
 	// Ask gets an identity with new certificates for the same key.
 	Ask func(ctx context.Context, id *pki.Identity) (*pki.Identity, error)
 	// Save keeps it over a restart; nil keeps it nowhere.
@@ -27,13 +29,12 @@ type Renewal struct {
 	Server *Server // nil for who serves nobody
 	Log    *slog.Logger
 
-	now atomic.Pointer[pki.Identity]
+	now atomic.Pointer[pki.Identity] // nil until the first renewal
 }
 
-// Run renews what begins as id until ctx is done.
-func (r *Renewal) Run(ctx context.Context, id *pki.Identity) {
-	r.now.Store(id)
-	for wait := time.Until(id.Due()); ; {
+// Run renews until ctx is done.
+func (r *Renewal) Run(ctx context.Context) {
+	for wait := time.Until(r.Identity().Due()); ; {
 		t := time.NewTimer(min(max(wait, time.Second), lookAgain))
 		select {
 		case <-ctx.Done():
@@ -41,7 +42,7 @@ func (r *Renewal) Run(ctx context.Context, id *pki.Identity) {
 			return
 		case <-t.C:
 		}
-		now := r.now.Load()
+		now := r.Identity()
 		if wait = time.Until(now.Due()); wait > 0 {
 			continue
 		}
@@ -78,11 +79,13 @@ func (r *Renewal) renew(ctx context.Context, id *pki.Identity) (*pki.Identity, e
 	return next, nil
 }
 
-// Expires is when the certificates that are shown now end; the zero time before Run.
-func (r *Renewal) Expires() time.Time {
-	id := r.now.Load()
-	if id == nil {
-		return time.Time{}
+// Identity is who the daemon is now, with the newest certificates.
+func (r *Renewal) Identity() *pki.Identity {
+	if id := r.now.Load(); id != nil {
+		return id
 	}
-	return id.Expires()
+	return r.Own
 }
+
+// Expires is when the certificates that are shown now end.
+func (r *Renewal) Expires() time.Time { return r.Identity().Expires() }

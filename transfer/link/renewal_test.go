@@ -17,6 +17,7 @@ import (
 func (c *cluster) renewing(ctx context.Context, all *sync.WaitGroup, id *pki.Identity, pool *link.Pool, s *link.Server, fails func() error) (r *link.Renewal, saved *int) {
 	saved = new(int)
 	r = &link.Renewal{
+		Own:  id,
 		Pool: pool, Server: s, Log: slog.New(slog.DiscardHandler),
 		Save: func(*pki.Identity) error { *saved++; return nil },
 		Ask: func(_ context.Context, id *pki.Identity) (*pki.Identity, error) {
@@ -30,7 +31,7 @@ func (c *cluster) renewing(ctx context.Context, all *sync.WaitGroup, id *pki.Ide
 			return id.Renewed(host, user)
 		},
 	}
-	all.Go(func() { r.Run(ctx, id) })
+	all.Go(func() { r.Run(ctx) })
 	return r, saved
 }
 
@@ -65,7 +66,7 @@ func TestCertificatesAreRenewedBeforeTheyRunOut(t *testing.T) {
 			return nil
 		})
 		for hour := range 24 {
-			conn, err := pool.Open(ctx, "beta:1", "worker:beta", link.ChannelAPI, nil)
+			conn, err := pool.Open(ctx, "beta:1", "worker:beta", link.ChannelAPI)
 			if err != nil {
 				t.Fatalf("after %d hours: %v", hour, err)
 			}

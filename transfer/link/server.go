@@ -16,10 +16,12 @@ import (
 
 // Options of a Server. The zero value admits certificates of the cluster only; callbacks are called from many goroutines.
 type Options struct {
-	// Operators says whose plain key this is; only principals of the role operator are taken. nil admits none.
-	Operators func(ssh.PublicKey) (pki.Principal, bool)
+	// Keys says whose plain key this is; only principals of the roles operator and lapsed are taken. nil admits none.
+	Keys func(ssh.PublicKey) (pki.Principal, bool)
 	// Token says what the holder of a join token may become; only principals of the role join are taken. nil admits none.
 	Token func(secret string) (pki.Principal, bool)
+	// Transfers admits certificates of transfers, as principals of the role transfer: see TransferOf.
+	Transfers bool
 	// Removed says of a principal with a good certificate that it is not wanted any more.
 	Removed func(pki.Principal) bool
 
@@ -95,7 +97,7 @@ func (s *Server) me() *pki.Identity {
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer s.closeListeners()
 	defer l.Close()
-	if err := s.me().Valid(); err != nil {
+	if err := s.me().Genuine(); err != nil { // who has expired is believed by nobody until it has renewed
 		return err
 	}
 	if _, err := s.sshConfig(); err != nil {
@@ -173,7 +175,7 @@ func (s *Server) serve(ctx context.Context, raw net.Conn, leave func()) {
 		return
 	}
 	_ = raw.SetDeadline(time.Time{})
-	ses := &session{server: s, peer: who.peer, conn: conn, under: under}
+	ses := &session{server: s, who: who, conn: conn, under: under}
 	if !s.enlist(ses) {
 		s.log.Warn("too many connections", slog.String("peer", who.peer.String()), slog.Int("limit", s.options.MaxConns))
 		return
@@ -206,7 +208,7 @@ func (s *Server) Disconnect(match func(pki.Principal) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for ses := range s.sessions {
-		if match(ses.peer) {
+		if match(ses.who.peer) {
 			ses.under.Close()
 		}
 	}

@@ -6,17 +6,12 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
-
-	"drover/internal/pki"
 )
-
-// maxExtra bounds what a channel's opener may send with its request, in bytes.
-const maxExtra = 4 << 10
 
 // session is one authenticated connection of a server.
 type session struct {
 	server *Server
-	peer   pki.Principal
+	who    admission
 	conn   ssh.Conn
 	under  *watched
 	open   atomic.Int64 // channels
@@ -24,7 +19,7 @@ type session struct {
 
 // run hands the peer's channels to their listeners until the connection ends.
 func (s *session) run(channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
-	log := s.server.log.With(slog.String("peer", s.peer.String()))
+	log := s.server.log.With(slog.String("peer", s.who.peer.String()))
 	done := make(chan struct{})
 	defer close(done)
 	go ssh.DiscardRequests(requests)
@@ -49,10 +44,10 @@ func (s *session) take(request ssh.NewChannel) (ssh.RejectionReason, string) {
 	switch {
 	case l == nil:
 		return ssh.UnknownChannelType, "nothing here serves " + quoteShort(request.ChannelType())
-	case s.server.removed(s.peer) || !l.allow(s.peer):
-		return ssh.Prohibited, s.peer.String() + " may not open " + l.kind
-	case len(request.ExtraData()) > maxExtra:
-		return ssh.ConnectionFailed, "too much extra data"
+	case s.server.removed(s.who.peer) || !l.allow(s.who.peer):
+		return ssh.Prohibited, s.who.peer.String() + " may not open " + l.kind
+	case len(request.ExtraData()) > 0:
+		return ssh.ConnectionFailed, "no channel type here takes extra data"
 	case s.open.Add(1) > int64(s.server.options.MaxChannels):
 		s.open.Add(-1)
 		return ssh.ResourceShortage, "too many channels on this connection"
@@ -66,6 +61,6 @@ func (s *session) take(request ssh.NewChannel) (ssh.RejectionReason, string) {
 		l.unreserve()
 		return ssh.ConnectionFailed, err.Error()
 	}
-	l.deliver(newConn(ch, requests, s.under, s.peer, request.ExtraData(), func() { s.open.Add(-1) }))
+	l.deliver(newConn(ch, requests, s.under, s.who, func() { s.open.Add(-1) }))
 	return 0, ""
 }

@@ -150,7 +150,7 @@ func (c *Config) check() error {
 	case c.StoreMemory < 0:
 		return errs.New(errs.Invalid, "worker %s: %d bytes of memory for stores are not possible", c.Name, c.StoreMemory)
 	}
-	return c.Identity.Valid()
+	return c.Identity.Genuine()
 }
 
 func (a *Agent) prepare() (err error) {
@@ -193,24 +193,30 @@ func (a *Agent) imagesDir() string { return filepath.Join(a.cfg.RunDir, "images"
 
 // wire joins the parts.
 func (a *Agent) wire() {
-	var options []link.Option
-	if a.cfg.Parts.Dial != nil {
-		options = append(options, link.WithDial(a.cfg.Parts.Dial))
-	}
-	a.pool = link.NewPool(a.cfg.Identity, options...)
-	a.coordinators = newCoordinators(a.cfg.Coordinators, func(address string) coordinatorapi.Coordinator {
-		return coordinatorapi.NewClient(a.pool.HTTP(address, pki.RoleCoordinator))
-	})
-	a.certs = &link.Renewal{Ask: a.renew, Save: a.cfg.SaveIdentity, Pool: a.pool, Log: a.log}
+	a.pool = link.NewPool(a.cfg.Identity, a.dialing()...)
+	a.coordinators = a.reach(a.pool)
+	a.certs = &link.Renewal{Own: a.cfg.Identity, Ask: a.renew, Save: a.cfg.SaveIdentity, Pool: a.pool, Log: a.log}
 	a.Registry = session.New(session.Config{
 		CPU: pace.NewCPU(a.cfg.CopyCPU), Nice: a.nice, Host: a.cfg.Name, Trees: a.workloads, Journal: a.journal, Images: a.imagesDir(),
-		Dial: func(ctx context.Context, to workerapi.Peer, extra []byte) (net.Conn, error) {
-			return a.pool.OpenApart(ctx, to.Address, pki.Worker(to.Host).String(), link.ChannelPages, extra)
-		},
+		Dial:    a.dialPages,
 		Tracker: a.tracker, MemoryFree: a.memoryFree, MemoryLimit: a.cfg.MemoryLimit, Log: a.log,
 		Stores: session.Stores{
 			Memory: a.cfg.StoreMemory, Spill: a.cfg.StoreSpill, SpillFree: func() (int64, error) { return diskFree(a.cfg.StoreSpill) },
 		},
+	})
+}
+
+func (a *Agent) dialing() []link.Option {
+	if a.cfg.Parts.Dial == nil {
+		return nil
+	}
+	return []link.Option{link.WithDial(a.cfg.Parts.Dial)}
+}
+
+// reach is the coordinators as a pool reaches them.
+func (a *Agent) reach(pool *link.Pool) *coordinators {
+	return newCoordinators(a.cfg.Coordinators, func(address string) coordinatorapi.Coordinator {
+		return coordinatorapi.NewClient(pool.HTTP(address, pki.RoleCoordinator))
 	})
 }
 
@@ -235,7 +241,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	a.serve(ctx, g, l)
 	g.Go(func() error { a.beat(ctx); return nil })
 	g.Go(func() error { a.pollVerdicts(ctx); return nil })
-	g.Go(func() error { a.certs.Run(ctx, a.cfg.Identity); return nil })
+	g.Go(func() error { a.certs.Run(ctx); return nil })
 	return g.Wait()
 }
 

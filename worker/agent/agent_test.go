@@ -89,7 +89,7 @@ func TestHeartbeatsReachACoordinatorThatAnswers(t *testing.T) {
 	}
 }
 
-func TestOnlyCoordinatorsCallAndOnlyWorkersBringPages(t *testing.T) {
+func TestOnlyCoordinatorsCallAndOnlyTransfersBringPages(t *testing.T) {
 	c := newCluster(t)
 	c.work("beta")
 	worker := link.NewPool(c.identity(pki.Worker("alpha")), link.WithDial(c.network.From("alpha")))
@@ -97,11 +97,21 @@ func TestOnlyCoordinatorsCallAndOnlyWorkersBringPages(t *testing.T) {
 	if _, err := workerapi.NewClient(worker.HTTP("beta:7202", "worker:beta")).Host(t.Context()); err == nil {
 		t.Error("a worker called another worker's API")
 	}
-	if conn, err := c.pool.Open(t.Context(), "beta:7202", "worker:beta", link.ChannelPages, nil); err == nil {
+	if conn, err := c.pool.Open(t.Context(), "beta:7202", "worker:beta", link.ChannelPages); err == nil {
 		conn.Close()
 		t.Error("a coordinator opened a page channel")
 	}
-	conn, err := worker.Open(t.Context(), "beta:7202", "worker:beta", link.ChannelPages, []byte(`{"migration":"m-9","epoch":1}`))
+	if conn, err := worker.Open(t.Context(), "beta:7202", "worker:beta", link.ChannelPages); err == nil {
+		conn.Close()
+		t.Error("a worker opened a page channel by its own certificate")
+	}
+	alpha := c.identity(pki.Worker("alpha"))
+	unknown := pki.Transfer{Migration: "m-9", Epoch: 1, Source: "alpha", Target: "beta", Direction: pki.Pages}
+	cert, err := c.authority.SignTransfer(alpha.Signer.PublicKey(), unknown, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := worker.OpenApart(t.Context(), link.AsSource(alpha, cert), "beta:7202", "worker:beta", link.ChannelPages)
 	if err != nil {
 		t.Fatal(err)
 	}

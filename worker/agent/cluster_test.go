@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	coordinatorapi "drover/coordinator/api"
 	"drover/engine"
 	"drover/internal/errs"
@@ -60,6 +62,7 @@ type record struct {
 	asked int
 	// authority certifies who asks; nil refuses.
 	authority *pki.Authority
+	lapsed    ssh.PublicKey // alpha is known by it when it has no certificate
 }
 
 func (r *record) Renew(ctx context.Context, text string) (reply coordinatorapi.RenewReply, _ error) {
@@ -68,7 +71,7 @@ func (r *record) Renew(ctx context.Context, text string) (reply coordinatorapi.R
 		return reply, errs.New(errs.Forbidden, "nobody is certified: %v", err)
 	}
 	p, _ := link.PeerFrom(ctx)
-	host, user, err := r.authority.Certify(key, p, 24*time.Hour)
+	host, user, err := r.authority.Certify(key, pki.Worker(p.Name), 24*time.Hour)
 	if err != nil {
 		return reply, err
 	}
@@ -135,8 +138,10 @@ func (c *cluster) coordinate() (stop func()) {
 		c.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	server := link.NewServer(c.identity(pki.Coordinator("c1")), link.Options{Log: slog.New(slog.DiscardHandler)})
-	calls := server.Listener(link.ChannelAPI, func(p pki.Principal) bool { return p.Role == pki.RoleWorker })
+	server := link.NewServer(c.identity(pki.Coordinator("c1")), link.Options{Log: slog.New(slog.DiscardHandler), Keys: func(key ssh.PublicKey) (pki.Principal, bool) {
+		return pki.Principal{Role: pki.RoleLapsed, Name: "alpha"}, pki.SameKey(key, c.record.lapsed)
+	}})
+	calls := server.Listener(link.ChannelAPI, func(p pki.Principal) bool { return p.Role == pki.RoleWorker || p.Role == pki.RoleLapsed })
 	api := &http.Server{Handler: coordinatorapi.NewHandler(c.record, func(context.Context, coordinatorapi.Need) error { return nil }), ConnContext: link.ConnContext}
 	var all sync.WaitGroup
 	all.Go(func() { api.Serve(calls) })
@@ -246,6 +251,12 @@ func (c *cluster) hold() {
 			Migration: id, Role: r, Epoch: at, Spec: spec, Inventory: workerapi.Inventory{Spec: spec},
 			Source: workerapi.Peer{Host: "alpha", Address: "alpha:7202"}, Target: workerapi.Peer{Host: "beta", Address: "beta:7202"},
 		}
+		sent := pki.Transfer{Migration: id, Epoch: at, Source: "alpha", Target: "beta", Direction: pki.Pages}
+		cert, err := c.authority.SignTransfer(c.host("alpha").identity.Signer.PublicKey(), sent, time.Hour)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		req.Permit = pki.Format(cert)
 		if _, err := c.api(map[migration.Role]string{migration.Target: "beta", migration.Source: "alpha"}[r]).Open(c.t.Context(), req); err != nil {
 			c.t.Fatal(err)
 		}

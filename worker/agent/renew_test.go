@@ -35,6 +35,27 @@ func TestAWorkerRenewsItsCertificatesAndKeepsThem(t *testing.T) {
 	})
 }
 
+func TestAWorkerThatWasOffForTooLongRenewsByItsKey(t *testing.T) {
+	c := newCluster(t)
+	c.record.authority = c.authority
+	c.coordinate()
+	old, err := c.authority.NewIdentity(pki.Worker("alpha"), time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.until("its certificates to expire", old.Expired)
+	if !old.Expired() || old.Valid() == nil || old.Genuine() != nil {
+		t.Fatalf("expired %v, valid %v, genuine %v", old.Expired(), old.Valid(), old.Genuine())
+	}
+	c.host("alpha").identity = old
+	c.record.lapsed = old.Signer.PublicKey()
+	c.work("alpha")
+	facts, err := c.api("alpha").Host(t.Context())
+	if err != nil || time.Until(facts.CertificateUntil) < 23*time.Hour {
+		t.Errorf("certified until %s, %v", facts.CertificateUntil, err)
+	}
+}
+
 func TestAWorkerThatIsNotRenewedGoesOnWhileItsCertificatesLast(t *testing.T) {
 	c := newCluster(t)
 	c.coordinate()

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"drover/internal/errs"
 	"drover/internal/pki"
 	"drover/transfer/link"
 	workerapi "drover/worker/api"
@@ -17,10 +18,10 @@ import (
 
 // serve answers coordinators' calls and takes in other workers' page channels, until ctx is done.
 func (a *Agent) serve(ctx context.Context, g *errgroup.Group, l net.Listener) {
-	server := link.NewServer(a.cfg.Identity, link.Options{Log: a.log})
+	server := link.NewServer(a.cfg.Identity, link.Options{Transfers: true, Log: a.log})
 	a.certs.Server = server
 	calls := server.Listener(link.ChannelAPI, func(p pki.Principal) bool { return p.Role == pki.RoleCoordinator })
-	pages := server.Listener(link.ChannelPages, func(p pki.Principal) bool { return p.Role == pki.RoleWorker })
+	pages := server.Listener(link.ChannelPages, func(p pki.Principal) bool { return p.Role == pki.RoleTransfer })
 	api := &http.Server{
 		Handler:           workerapi.NewHandler(a),
 		ConnContext:       link.ConnContext,
@@ -34,6 +35,15 @@ func (a *Agent) serve(ctx context.Context, g *errgroup.Group, l net.Listener) {
 	context.AfterFunc(ctx, func() { api.Close() })
 }
 
+// dialPages opens a page channel to another worker by the certificate that the coordinator gave for that transfer.
+func (a *Agent) dialPages(ctx context.Context, to workerapi.Peer, t pki.Transfer, permit string) (net.Conn, error) {
+	cert, err := pki.ParseCertificate(permit)
+	if err != nil {
+		return nil, errs.New(errs.Forbidden, "send %s: no certificate came with the migration: %w", t, err).WithNext("run the same release of drover everywhere")
+	}
+	return a.pool.OpenApart(ctx, link.AsSource(a.certs.Identity(), cert), to.Address, pki.Worker(to.Host).String(), link.ChannelPages)
+}
+
 // takePages hands each page channel to the session it is for.
 func (a *Agent) takePages(ctx context.Context, l net.Listener) error {
 	context.AfterFunc(ctx, func() { l.Close() })
@@ -42,15 +52,15 @@ func (a *Agent) takePages(ctx context.Context, l net.Listener) error {
 		if err != nil {
 			return err
 		}
-		peer, ok := link.PeerOf(conn)
+		sent, ok := link.TransferOf(conn)
 		if !ok {
 			conn.Close()
 			continue
 		}
 		go func() {
 			defer conn.Close()
-			if err := a.TakePages(ctx, peer.Name, link.ExtraOf(conn), conn); err != nil {
-				a.log.Warn("page channel ended", "from", peer.Name, "error", err)
+			if err := a.TakePages(ctx, sent, conn); err != nil {
+				a.log.Warn("page channel ended", "migration", sent.Migration, "from", sent.Source, "error", err)
 			}
 		}()
 	}

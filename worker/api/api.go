@@ -127,6 +127,7 @@ type OpenRequest struct {
 	Target    Peer            `json:"target"`
 	Inventory Inventory       `json:"inventory"`
 	Options   MoveOptions     `json:"options"`
+	Permit    string          `json:"permit,omitempty"`  // for a source: the transfer's certificate (pki.Transfer), authorized_keys form
 	Past      []PastMove      `json:"past,omitempty"`    // the newest first, at most 16
 	DryRun    bool            `json:"dry_run,omitempty"` // two rounds and a forecast; never freezes, and can only be aborted
 	Resume    bool            `json:"resume,omitempty"`  // reopen after a lost connection; a session that exists is returned as it is

@@ -2,12 +2,12 @@ package session
 
 import (
 	"context"
-	"encoding/json"
 	"net"
 	"time"
 
 	"drover/internal/errs"
 	"drover/internal/migration"
+	"drover/internal/pki"
 	workerapi "drover/worker/api"
 )
 
@@ -141,21 +141,16 @@ func (r *Registry) Learn(ctx context.Context, id migration.ID, phase migration.P
 	return s.confirm(ctx, epoch)
 }
 
-// PageChannel is the extra data of a page channel: which migration's it is.
-type PageChannel struct {
-	Migration migration.ID    `json:"migration"`
-	Epoch     migration.Epoch `json:"epoch"`
+// transferOf is what the certificate of a migration's page channels must be bound to.
+func transferOf(req workerapi.OpenRequest) pki.Transfer {
+	return pki.Transfer{Migration: req.Migration, Epoch: req.Epoch, Source: req.Source.Host, Target: req.Target.Host, Direction: pki.Pages}
 }
 
-// TakePages serves a page channel that the worker of host from has opened, and returns when it has ended. Only the source of
-// an open migration at its epoch gets in, with one channel at a time.
-func (r *Registry) TakePages(ctx context.Context, from string, extra []byte, conn net.Conn) error {
+// TakePages serves a page channel and returns when it has ended; sent is what the certificate of who opened it is bound to. Only that of
+// an open migration gets in, exactly as it was opened here, with one channel at a time.
+func (r *Registry) TakePages(ctx context.Context, sent pki.Transfer, conn net.Conn) error {
 	defer conn.Close()
-	var ch PageChannel
-	if err := json.Unmarshal(extra, &ch); err != nil {
-		return errs.New(errs.Invalid, "page channel from %s: %w", from, err)
-	}
-	s, err := r.find(ch.Migration)
+	s, err := r.find(sent.Migration)
 	if err != nil {
 		return err
 	}
@@ -165,13 +160,13 @@ func (r *Registry) TakePages(ctx context.Context, from string, extra []byte, con
 		return ctx.Err()
 	}
 	t, ok := s.side.(*target)
-	switch {
+	switch want := transferOf(s.req); {
 	case !ok:
-		return errs.New(errs.Conflict, "page channel from %s: %s is not the target of migration %s", from, r.cfg.Host, ch.Migration)
-	case s.req.Source.Host != from:
-		return errs.New(errs.Forbidden, "page channel from %s: the source of migration %s is %s", from, ch.Migration, s.req.Source.Host)
-	case s.req.Epoch != ch.Epoch:
-		return errs.New(errs.Conflict, "page channel from %s: migration %s is at %s, not %s", from, ch.Migration, s.req.Epoch, ch.Epoch)
+		return errs.New(errs.Conflict, "page channel from %s: %s is not the target of migration %s", sent.Source, r.cfg.Host, sent.Migration)
+	case sent != want && sent.Epoch != want.Epoch:
+		return errs.New(errs.Conflict, "page channel from %s: migration %s is at %s, not %s", sent.Source, sent.Migration, want.Epoch, sent.Epoch)
+	case sent != want:
+		return errs.New(errs.Forbidden, "page channel from %s: its certificate is for %s (%s), the migration is %s", sent.Source, sent, sent.Direction, want)
 	}
 	return t.take(ctx, conn)
 }

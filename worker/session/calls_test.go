@@ -2,13 +2,13 @@ package session_test
 
 import (
 	"context"
-	"encoding/json"
 	"net"
 	"testing"
 	"time"
 
 	"drover/internal/errs"
 	"drover/internal/migration"
+	"drover/internal/pki"
 	workerapi "drover/worker/api"
 	"drover/worker/session"
 )
@@ -98,32 +98,33 @@ func TestOnlyTheSourceOfAnOpenMigrationGetsIn(t *testing.T) {
 	if _, err := p.target.Open(t.Context(), p.request(migration.Target)); err != nil {
 		t.Fatal(err)
 	}
-	knock := func(from string, ch session.PageChannel) error {
-		extra, err := json.Marshal(ch)
-		if err != nil {
-			t.Fatal(err)
-		}
+	knock := func(sent pki.Transfer) error {
 		here, there := net.Pipe()
 		defer here.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		return p.target.TakePages(ctx, from, extra, there)
+		return p.target.TakePages(ctx, sent, there)
 	}
+	good := pki.Transfer{Migration: id, Epoch: at, Source: "alpha", Target: "beta", Direction: pki.Pages}
 	for what, c := range map[string]struct {
-		from string
-		ch   session.PageChannel
-		want errs.Kind
+		change func(*pki.Transfer)
+		want   errs.Kind
 	}{
-		"another host":      {"gamma", session.PageChannel{Migration: id, Epoch: at}, errs.Forbidden},
-		"an old epoch":      {"alpha", session.PageChannel{Migration: id, Epoch: at - 1}, errs.Conflict},
-		"another migration": {"alpha", session.PageChannel{Migration: "m-9", Epoch: at}, errs.NotFound},
+		"another source":    {func(t *pki.Transfer) { t.Source = "gamma" }, errs.Forbidden},
+		"another target":    {func(t *pki.Transfer) { t.Target = "gamma" }, errs.Forbidden},
+		"another direction": {func(t *pki.Transfer) { t.Direction = "target-to-source" }, errs.Forbidden},
+		"an old epoch":      {func(t *pki.Transfer) { t.Epoch-- }, errs.Conflict},
+		"a later epoch":     {func(t *pki.Transfer) { t.Epoch++ }, errs.Conflict},
+		"another migration": {func(t *pki.Transfer) { t.Migration = "m-9" }, errs.NotFound},
 	} {
-		if err := knock(c.from, c.ch); errs.KindOf(err) != c.want {
+		sent := good
+		c.change(&sent)
+		if err := knock(sent); errs.KindOf(err) != c.want {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
 	p.abort()
-	if err := knock("alpha", session.PageChannel{Migration: id, Epoch: at}); errs.KindOf(err) != errs.Conflict {
+	if err := knock(good); errs.KindOf(err) != errs.Conflict {
 		t.Errorf("the source of a migration that has ended: %v", err)
 	}
 }

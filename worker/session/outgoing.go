@@ -38,12 +38,8 @@ type outgoing struct {
 
 // newOutgoing opens the stream to the target. Until it is up it ends with ctx, then with life.
 func (s *source) newOutgoing(ctx, life context.Context) (*outgoing, error) {
-	extra, err := json.Marshal(PageChannel{s.req.Migration, s.req.Epoch})
-	if err != nil {
-		return nil, err
-	}
 	dial := func(ctx context.Context) (io.ReadWriteCloser, error) {
-		conn, err := s.host.cfg.Dial(ctx, s.req.Target, extra)
+		conn, err := s.host.cfg.Dial(ctx, s.req.Target, transferOf(s.req), s.req.Permit)
 		if err != nil {
 			return nil, errs.New(errs.KindOf(err), "reach %s at %s: %w", s.req.Target.Host, s.req.Target.Address, err).
 				WithNext("see that the worker on %s runs and that this host can reach it", s.req.Target.Host)

@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"drover/engine"
 	"drover/internal/errs"
 	"drover/internal/migration"
+	"drover/internal/pki"
 	"drover/internal/workload"
 	"drover/transfer/transfertest"
 	workerapi "drover/worker/api"
@@ -92,8 +94,8 @@ func (p *pair) worker(host string, trees *sessiontest.Host) *session.Registry {
 	r := session.New(session.Config{
 		Host: host, Trees: trees, Journal: j, Tracker: sessiontest.Tracker, Images: p.dirs[host],
 		MemoryFree: func() (int64, error) { return p.free, nil }, Stores: p.stores, StillFor: p.still, Nice: p.nice,
-		Dial: func(ctx context.Context, to workerapi.Peer, extra []byte) (net.Conn, error) {
-			return p.dial(ctx, host, to, extra)
+		Dial: func(ctx context.Context, to workerapi.Peer, sent pki.Transfer, _ string) (net.Conn, error) {
+			return p.dial(ctx, host, to, sent)
 		},
 	})
 	if err := r.Recover(p.t.Context(), got.Records); err != nil {
@@ -102,8 +104,8 @@ func (p *pair) worker(host string, trees *sessiontest.Host) *session.Registry {
 	return r
 }
 
-// serveChannels lets beta's worker, whichever runs, take the page channels that come. A channel begins with a line of who opens
-// it and one of its extra data, which on a real link SSH carries.
+// serveChannels lets beta's worker, whichever runs, take the page channels that come. A channel begins with a line of what
+// its certificate is bound to, which on a real link SSH proves.
 func (p *pair) serveChannels() {
 	l, err := p.network.Listen("beta:7202")
 	if err != nil {
@@ -118,11 +120,14 @@ func (p *pair) serveChannels() {
 			}
 			go func() {
 				defer conn.Close()
-				from, extra := readLine(conn), readLine(conn)
+				var sent pki.Transfer
+				if json.Unmarshal([]byte(readLine(conn)), &sent) != nil {
+					return
+				}
 				p.mu.Lock()
 				target := p.target
 				p.mu.Unlock()
-				target.TakePages(context.Background(), from, []byte(extra), conn)
+				target.TakePages(context.Background(), sent, conn)
 			}()
 		}
 	}()
@@ -138,12 +143,16 @@ func readLine(r io.Reader) string {
 	}
 }
 
-func (p *pair) dial(ctx context.Context, from string, to workerapi.Peer, extra []byte) (net.Conn, error) {
+func (p *pair) dial(ctx context.Context, from string, to workerapi.Peer, sent pki.Transfer) (net.Conn, error) {
+	text, err := json.Marshal(sent)
+	if err != nil {
+		return nil, err
+	}
 	conn, err := p.network.From(from)(ctx, to.Address)
 	if err != nil {
 		return nil, errs.New(errs.Unavailable, "%w", err)
 	}
-	_, err = fmt.Fprintf(conn, "%s\n%s\n", from, extra)
+	_, err = fmt.Fprintf(conn, "%s\n", text)
 	return conn, err
 }
 

@@ -12,6 +12,7 @@ import (
 	"drover/engine/track"
 	"drover/internal/errs"
 	"drover/internal/migration"
+	"drover/internal/pki"
 	workerapi "drover/worker/api"
 	"drover/worker/journal"
 	"drover/worker/pace"
@@ -27,8 +28,8 @@ type Config struct {
 	Host    string // this host's name
 	Trees   tree.Host
 	Journal *journal.Journal
-	// Dial opens a page channel to another host's worker; extra is for that worker's TakePages.
-	Dial func(ctx context.Context, to workerapi.Peer, extra []byte) (net.Conn, error)
+	// Dial opens a page channel to another host's worker, by a transfer's certificate (OpenRequest.Permit) that is bound to t.
+	Dial func(ctx context.Context, to workerapi.Peer, t pki.Transfer, permit string) (net.Conn, error)
 	// Tracker makes the tracker of that name ("" chooses the best one) for a tree; dir is an empty directory in memory.
 	Tracker func(ctx context.Context, name string, lent tree.Lent, dir string) (track.Tracker, error)
 	// Images is a directory in memory (tmpfs), 0700, for the images of sources.
