@@ -18,16 +18,22 @@ import (
 // person makes a key and the way of whoever has it to a coordinator.
 func (c *cluster) person(name string) (key string, way func(coordinator string) api.Coordinator, hangUp func()) {
 	c.t.Helper()
+	key, pool := c.keyed(name)
+	way = func(co string) api.Coordinator {
+		return api.NewClient(pool.HTTP(co+":7201", pki.Coordinator(co).String()))
+	}
+	return key, way, func() { pool.Close() }
+}
+
+// keyed makes a key and a pool of connections that show it.
+func (c *cluster) keyed(name string) (key string, pool *link.Pool) {
+	c.t.Helper()
 	k := must(pki.NewKey())(c.t)
 	file := filepath.Join(c.t.TempDir(), name)
 	if err := os.WriteFile(file, must(k.PEM())(c.t), 0o600); err != nil {
 		c.t.Fatal(err)
 	}
-	pool := link.NewPoolFor(link.AsOperator(c.authority.Trust(), file), link.WithDial(c.net.From("desk")))
-	way = func(co string) api.Coordinator {
-		return api.NewClient(pool.HTTP(co+":7201", pki.Coordinator(co).String()))
-	}
-	return pki.Format(k.PublicKey()), way, func() { pool.Close() }
+	return pki.Format(k.PublicKey()), link.NewPoolFor(link.AsOperator(c.authority.Trust(), file), link.WithDial(c.net.From("desk")))
 }
 
 func TestAnUnknownKeyGetsNothing(t *testing.T) {

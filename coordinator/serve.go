@@ -123,26 +123,14 @@ func (c *Coordinator) noLeader() error {
 // authorize says whether the caller may use routes with that need.
 func authorize(ctx context.Context, need api.Need) error {
 	p, ok := link.PeerFrom(ctx)
-	allowed := false
-	switch need {
-	case api.NeedMember:
-		allowed = p.Role == pki.RoleWorker || p.Role == pki.RoleCoordinator || p.AtLeast(pki.LevelViewer)
-	case api.NeedOperator:
-		allowed = p.AtLeast(pki.LevelOperator)
-	case api.NeedAdmin:
-		allowed = p.AtLeast(pki.LevelAdmin)
-	case api.NeedWorker:
-		allowed = p.Role == pki.RoleWorker
-	case api.NeedRenew:
-		allowed = p.Role == pki.RoleWorker || p.Role == pki.RoleLapsed
-	case api.NeedJoin:
-		allowed = p.Role == pki.RoleJoin
+	if ok && need.Admits(p) {
+		return nil
 	}
-	if !ok || !allowed {
-		return errs.New(errs.Forbidden, "%s may not do this: it takes a caller of the role %s", p, need).
-			WithNext("ask an admin: drover operator set NAME --role …")
+	err := errs.New(errs.Forbidden, "%s may not do this: it takes a caller of the role %s", p, need)
+	if p.Role == pki.RoleOperator && (need == api.NeedOperator || need == api.NeedAdmin) {
+		return err.WithNext("ask an admin: drover operator set %s --role %s --key …", p.Name, need)
 	}
-	return nil
+	return err
 }
 
 // by is who asks, for the record's audit trail.

@@ -14,8 +14,10 @@ import (
 	"github.com/spf13/pflag"
 
 	"drover/configs"
+	"drover/coordinator/api"
 	"drover/internal/errs"
 	"drover/internal/migration"
+	"drover/internal/pki"
 )
 
 // TestDocuments holds that what the documents take from the code is what the code says. `go generate ./cmd/drover` rewrites it.
@@ -24,6 +26,7 @@ func TestDocuments(t *testing.T) {
 		"cli.md":           {"verbs": verbsDoc(), "exit-codes": exitsDoc()},
 		"protocol.md":      {"diagram": diagramDoc(), "table": tableDoc()},
 		"final-states.md":  {"final-states": finalStatesDoc()},
+		"security.md":      {"routes": routesDoc()},
 		"configuration.md": {"worker": sampleDoc(t, "worker"), "coordinator": sampleDoc(t, "coordinator"), "client": sampleDoc(t, "client")},
 	} {
 		t.Run(file, func(t *testing.T) { holds(t, filepath.Join("..", "..", "docs", file), parts) })
@@ -167,6 +170,37 @@ func tableDoc() string {
 	b.WriteString("| from | event | to | record | source | target | undone by |\n|---|---|---|---|---|---|---|\n")
 	for _, r := range migration.Table {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", r.From, r.On, r.To, r.Record, r.Source, r.Target, r.Undo)
+	}
+	return b.String()
+}
+
+// routesDoc says of each call of the coordinators who may make it.
+func routesDoc() string {
+	columns := []struct {
+		title string
+		who   pki.Principal
+	}{
+		{"viewer", pki.Principal{Role: pki.RoleOperator, Level: pki.LevelViewer}}, {"operator", pki.Principal{Role: pki.RoleOperator, Level: pki.LevelOperator}},
+		{"admin", pki.Principal{Role: pki.RoleOperator, Level: pki.LevelAdmin}}, {"worker", pki.Principal{Role: pki.RoleWorker}},
+		{"coordinator", pki.Principal{Role: pki.RoleCoordinator}}, {"expired worker", pki.Principal{Role: pki.RoleLapsed}},
+		{"token", pki.Principal{Role: pki.RoleJoin, Level: pki.RoleWorker}}, {"transfer", pki.Principal{Role: pki.RoleTransfer}},
+	}
+	var b strings.Builder
+	b.WriteString("| call |")
+	for _, c := range columns {
+		b.WriteString(" " + c.title + " |")
+	}
+	b.WriteString("\n|---|" + strings.Repeat("---|", len(columns)) + "\n")
+	for _, r := range api.Routes {
+		fmt.Fprintf(&b, "| `%s` |", r.Pattern)
+		for _, c := range columns {
+			if r.Need.Admits(c.who) {
+				b.WriteString(" yes |")
+			} else {
+				b.WriteString(" - |")
+			}
+		}
+		b.WriteString("\n")
 	}
 	return b.String()
 }

@@ -7,6 +7,7 @@ import (
 
 	"drover/internal/errs"
 	"drover/internal/migration"
+	"drover/internal/pki"
 	"drover/internal/rpc"
 	"drover/internal/workload"
 	workerapi "drover/worker/api"
@@ -23,6 +24,25 @@ const (
 	NeedRenew    Need = "renew" // a worker, or one whose certificates have expired
 	NeedJoin     Need = "join"  // the holder of a token
 )
+
+// Admits says whether p may use routes with that need.
+func (n Need) Admits(p pki.Principal) bool {
+	switch n {
+	case NeedMember:
+		return p.Role == pki.RoleWorker || p.Role == pki.RoleCoordinator || p.AtLeast(pki.LevelViewer)
+	case NeedOperator:
+		return p.AtLeast(pki.LevelOperator)
+	case NeedAdmin:
+		return p.AtLeast(pki.LevelAdmin)
+	case NeedWorker:
+		return p.Role == pki.RoleWorker
+	case NeedRenew:
+		return p.Role == pki.RoleWorker || p.Role == pki.RoleLapsed
+	case NeedJoin:
+		return p.Role == pki.RoleJoin
+	}
+	return false
+}
 
 // Route is one call of the API.
 type Route struct {
