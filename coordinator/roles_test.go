@@ -98,7 +98,10 @@ func TestPeopleAreRefusedByTheirKeysAtEveryCoordinator(t *testing.T) {
 					}
 					method, path, _ := strings.Cut(route.Pattern, " ")
 					req := must(http.NewRequestWithContext(t.Context(), method, "http://drover"+filled(path), strings.NewReader("{}")))(t)
-					resp := must(web.Do(req))(t)
+					resp, err := web.Do(req)
+					if err != nil {
+						t.Fatal(err)
+					}
 					body := must(io.ReadAll(resp.Body))(t)
 					resp.Body.Close()
 					if !refused(resp.StatusCode, body) {
