@@ -4,6 +4,7 @@ GO      ?= go
 TESTBED := $(or $(DROVER_TESTBED),$(CURDIR)/.testbed)
 STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w'
 LINT    := v2.15.0
+FUZZTIME ?= 120s
 
 # A test's tier follows from what it needs: testenv/vm virtual machines, packages that use the test bed, or whose tests do, root and
 # test hosts, all others nothing.
@@ -12,7 +13,7 @@ bed   = drover/testenv/\(host\|rootfs\|cluster\|vm\)
 hosts = $(shell $(tests) | grep '$(bed)' | cut -d' ' -f1 | grep -v /testenv/vm)
 unit  = $(shell $(tests) | grep -v '$(bed)' | cut -d' ' -f1)
 
-.PHONY: help build testbed test test-unit test-hosts test-vm bench bench-report bench-report-vm demo lint clean
+.PHONY: help build testbed test test-unit test-hosts test-vm fuzz bench bench-report bench-report-vm demo lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -32,6 +33,13 @@ test-unit: ## tests that run anywhere, with the race detector; the simulator is 
 
 test-hosts: testbed ## real CRIU on real hosts: namespaces on this machine (needs root)
 	$(GO) test -p 1 -timeout 30m $(hosts)
+
+fuzz: ## every decoder (docs/security.md lists them), FUZZTIME each; by default about an hour in all
+	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' . | sort); do \
+		for f in $$(sed -n 's/^func \(Fuzz[A-Za-z]*\).*/\1/p' $$file); do \
+			echo "$$(dirname $$file) $$f"; $(GO) test $$(dirname $$file) -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME); \
+		done; \
+	done
 
 test-vm: testbed ## kernels with soft-dirty, in virtual machines (needs root)
 	$(GO) test -p 1 -timeout 30m ./testenv/vm/...

@@ -161,3 +161,18 @@ func (f countingFile) Entry(_ uint64, _ uint32, content []Content) error {
 }
 func (f countingFile) Hole(uint64, uint32, uint64) error { return nil }
 func (f countingFile) Close() error                      { f.c.open--; return nil }
+
+// FuzzAnswer: whatever a target says of itself, the source reads it in its bounds or refuses it, and never prints more than a little of
+// it.
+func FuzzAnswer(f *testing.F) {
+	f.Add(state{applied: 7, staged: true}.encode())
+	f.Add(encodeFailure(ErrTooLarge))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if s, err := decodeState(b); err == nil && !bytes.Equal(s.encode()[:16], b[:16]) {
+			t.Errorf("%x was read as %+v", b, s)
+		}
+		if err := decodeFailure(b); err == nil || len(err.Error()) > 600 {
+			t.Errorf("the target's reason: %v", err)
+		}
+	})
+}

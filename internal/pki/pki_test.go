@@ -239,12 +239,3 @@ func TestADamagedTokenIsNeverTaken(t *testing.T) {
 		}
 	})
 }
-
-func FuzzParseToken(f *testing.F) {
-	f.Add("drover1.AAAA")
-	f.Fuzz(func(t *testing.T, s string) {
-		if tok, err := ParseToken(s); err == nil && tok.String() != strings.TrimSpace(s) {
-			t.Errorf("%q was read as %q", s, tok)
-		}
-	})
-}
