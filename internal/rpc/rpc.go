@@ -74,8 +74,10 @@ func Stream[T any](ctx context.Context, c *http.Client, method, path string, in 
 		return err
 	}
 	defer resp.Body.Close()
-	dec := json.NewDecoder(resp.Body)
+	body := &bounded{Reader: resp.Body}
+	dec := json.NewDecoder(body)
 	for {
+		body.left = MaxBody // for each value: the whole may go on for ever
 		var l line
 		if err := dec.Decode(&l); err != nil {
 			return transport(ctx, err)
@@ -96,6 +98,21 @@ func Stream[T any](ctx context.Context, c *http.Client, method, path string, in 
 			return err
 		}
 	}
+}
+
+// bounded is a reader that gives no more than left bytes until it is set again.
+type bounded struct {
+	io.Reader
+	left int
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errs.New(errs.Failed, "the peer sent one value of more than %d bytes", MaxBody)
+	}
+	n, err := b.Reader.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
 }
 
 func do(ctx context.Context, c *http.Client, method, path string, in any) (*http.Response, error) {

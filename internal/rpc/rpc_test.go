@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -53,5 +54,43 @@ func TestUnknownFieldsAreRefused(t *testing.T) {
 	err := Call(t.Context(), serve(t, mux), "POST", "/x", map[string]int{"b": 1}, nil)
 	if errs.KindOf(err) != errs.Invalid {
 		t.Errorf("got %v", err)
+	}
+}
+
+// endless is a JSON text that has no end.
+type endless struct{ read int }
+
+func (e *endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = ' '
+	}
+	if e.read == 0 {
+		copy(p, `{"value":"`)
+	}
+	e.read += len(p)
+	return len(p), nil
+}
+func (*endless) Close() error { return nil }
+
+type answering struct{ io.ReadCloser }
+
+func (a answering) RoundTrip(*http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: 200, Body: a.ReadCloser}, nil
+}
+
+func TestAValueWithoutAnEndIsNotWaitedFor(t *testing.T) {
+	for what, ask := range map[string]func(c *http.Client) error{
+		"a reply": func(c *http.Client) error { var out any; return Call(t.Context(), c, "GET", "/", nil, &out) },
+		"a stream": func(c *http.Client) error {
+			return Stream(t.Context(), c, "GET", "/", nil, func(any) error { return nil })
+		},
+	} {
+		e := &endless{}
+		if err := ask(&http.Client{Transport: answering{e}}); err == nil {
+			t.Errorf("%s came to an end", what)
+		}
+		if e.read > 3*MaxBody {
+			t.Errorf("%s: %d bytes were read", what, e.read)
+		}
 	}
 }
