@@ -21,7 +21,11 @@ func (c *Coordinator) NewToken(ctx context.Context, role string, ttl time.Durati
 	if ttl < 0 || ttl > 30*24*time.Hour {
 		return api.Token{}, errs.New(errs.Invalid, "a token cannot be good for %s", ttl).WithNext("choose a time up to 720h")
 	}
-	t, err := pki.NewToken(c.cfg.Authority.PublicKey(), c.addresses())
+	ca, err := c.authority()
+	if err != nil {
+		return api.Token{}, err
+	}
+	t, err := pki.NewToken(ca.PublicKey(), c.addresses())
 	if err != nil {
 		return api.Token{}, err
 	}

@@ -8,10 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 
 	"drover/coordinator/api"
 	"drover/internal/errs"
@@ -31,6 +34,7 @@ type cluster struct {
 	world        *world
 	coordinators map[string]*member
 	pool         *link.Pool // the operator's
+	key          string     // file of the operator's
 	log          *slog.Logger
 }
 
@@ -63,7 +67,8 @@ func newCluster(t *testing.T, coordinators int) *cluster {
 	if err := os.WriteFile(file, must(key.PEM())(t), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.pool = link.NewPoolFor(link.AsOperator(c.authority.Trust(), file), link.WithDial(c.net.From("desk")))
+	c.key = file
+	c.pool = link.NewPoolFor(c.operator(c.authority.Trust()), link.WithDial(c.net.From("desk")))
 	c.start(Config{
 		Name: "c1", Identity: must(c.authority.NewIdentity(pki.Coordinator("c1"), 24*time.Hour))(t), Authority: c.authority,
 		Bootstrap: true, Cluster: "test", FirstOperator: &api.Operator{Name: "ada", Key: pki.Format(key.PublicKey()), Role: "admin"},
@@ -114,6 +119,9 @@ func (c *cluster) start(cfg Config) *member {
 	c.coordinators[cfg.Name] = m
 	return m
 }
+
+// operator is the credentials of the first administrator.
+func (c *cluster) operator(trust pki.Trust) link.Credentials { return link.AsOperator(trust, c.key) }
 
 // join makes a new coordinator by a token, as a person would.
 func (c *cluster) join(name string) {
@@ -171,17 +179,26 @@ func (h *fakeWorker) connect(c *cluster, id *pki.Identity, coordinators []string
 	work.Go(func() { links.Serve(ctx, l) })
 	work.Go(func() { server.Serve(calls) })
 	pool := link.NewPool(id, link.WithDial(c.net.From(h.name)))
-	work.Go(func() { h.beat(ctx, pool, coordinators) })
+	certs := &link.Renewal{Own: id, Pool: pool, Server: links, Log: c.log, Ask: func(ctx context.Context, id *pki.Identity) (*pki.Identity, error) {
+		reply, err := api.NewClient(pool.HTTP(coordinators[0], pki.RoleCoordinator)).Renew(ctx, pki.Format(id.Signer.PublicKey()))
+		if err != nil {
+			return nil, err
+		}
+		return id.Renewed(must(pki.ParseCertificate(reply.HostCert))(c.t), must(pki.ParseCertificate(reply.UserCert))(c.t))
+	}}
+	work.Go(func() { h.beat(ctx, certs, coordinators) })
 	h.stop = sync.OnceFunc(func() { cancel(); server.Close(); pool.Close(); work.Wait() })
 }
 
-func (h *fakeWorker) beat(ctx context.Context, pool *link.Pool, coordinators []string) {
+func (h *fakeWorker) beat(ctx context.Context, certs *link.Renewal, coordinators []string) {
 	for ctx.Err() == nil {
 		h.world.mu.Lock()
 		hb := api.Heartbeat{Facts: h.facts(), Workloads: h.statuses()}
 		for _, s := range h.sessions {
 			hb.Sessions = append(hb.Sessions, s.now())
 		}
+		id := certs.Identity()
+		hb.Facts.Trusts, hb.Facts.SignedBy = id.Trust.Fingerprints(), ssh.FingerprintSHA256(id.UserCert.SignatureKey)
 		quiet := h.quiet
 		h.world.mu.Unlock()
 		for _, a := range coordinators {
@@ -189,7 +206,10 @@ func (h *fakeWorker) beat(ctx context.Context, pool *link.Pool, coordinators []s
 				break
 			}
 			once, cancel := context.WithTimeout(ctx, 2*time.Second)
-			reply, err := api.NewClient(pool.HTTP(a, pki.RoleCoordinator)).Heartbeat(once, hb)
+			reply, err := api.NewClient(certs.Pool.HTTP(a, pki.RoleCoordinator)).Heartbeat(once, hb)
+			if err == nil && reply.Signing != "" {
+				err = certs.Follow(once, must(pki.ParseTrust(strings.Join(reply.Authorities, "\n")))(h.world.t), must(pki.ParsePublicKey(reply.Signing))(h.world.t))
+			}
 			if err == nil {
 				h.world.mu.Lock()
 				h.bandwidth = reply.Bandwidth

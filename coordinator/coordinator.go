@@ -35,6 +35,10 @@ type Config struct {
 
 	// SaveIdentity keeps the identity with renewed certificates over a restart; nil keeps it nowhere.
 	SaveIdentity func(*pki.Identity) error
+	// NextAuthority is the authority's new key, if the cluster was changing it when this coordinator stopped. SaveAuthorities keeps
+	// both over a restart, next may be nil; nil keeps them nowhere.
+	NextAuthority   *pki.Authority
+	SaveAuthorities func(now, next *pki.Authority) error
 
 	// Bootstrap makes a cluster of one named Cluster, administered by FirstOperator (nil: by nobody yet), if DataDir holds
 	// none. Every other coordinator joins by a token and gets the record from the leader.
@@ -55,6 +59,7 @@ type Coordinator struct {
 	pool  *link.Pool
 	links *link.Server
 	certs *link.Renewal
+	keys  keyring
 	api   net.Listener
 	lead  atomic.Pointer[lead] // nil unless it leads and is ready to
 	close sync.Once
@@ -82,7 +87,10 @@ func New(cfg Config) (*Coordinator, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	c := &Coordinator{cfg: cfg, log: cfg.Log.With("coordinator", cfg.Name)}
+	c := &Coordinator{
+		cfg: cfg, log: cfg.Log.With("coordinator", cfg.Name),
+		keys: keyring{save: cfg.SaveAuthorities, now: cfg.Authority, next: cfg.NextAuthority},
+	}
 	var dial []link.Option
 	if cfg.Dial != nil {
 		dial = append(dial, link.WithDial(cfg.Dial))
@@ -151,6 +159,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	background("serve the API", c.serveAPI)
 	background("lead", c.leadWhenElected)
 	background("renew certificates", func(ctx context.Context) error { c.certs.Run(ctx); return nil })
+	background("follow the cluster's key", c.followKeys)
 	if c.cfg.Bootstrap {
 		background("found the cluster", c.found)
 	}

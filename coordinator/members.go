@@ -33,6 +33,8 @@ func (c *Coordinator) Join(ctx context.Context, req api.JoinRequest) (api.JoinRe
 	case pki.RoleWorker:
 		_, err = c.node.Propose(ctx, by(ctx), record.HostJoin{Name: req.Name, Address: req.Address, Token: hash, Key: text})
 	case pki.RoleCoordinator:
+		c.membership.Lock() // the cluster's key does not change meanwhile
+		defer c.membership.Unlock()
 		_, err = c.node.Propose(ctx, by(ctx), record.MemberJoin{Name: req.Name, Address: req.Address, Token: hash, Key: text})
 		if err == nil {
 			err = c.node.AddListener(ctx, consensus.Peer{Name: req.Name, Address: req.Address})
@@ -43,20 +45,38 @@ func (c *Coordinator) Join(ctx context.Context, req api.JoinRequest) (api.JoinRe
 	if err != nil {
 		return api.JoinReply{}, err
 	}
-	host, user, err := c.cfg.Authority.Certify(key, principal, pki.MemberLife)
+	ca, err := c.authority()
+	if err != nil {
+		return api.JoinReply{}, err
+	}
+	host, user, err := ca.Certify(key, principal, pki.MemberLife)
 	if err != nil {
 		return api.JoinReply{}, errs.New(errs.Failed, "certify %s: %w", req.Name, err)
 	}
 	reply := api.JoinReply{
-		Authority: pki.Format(c.cfg.Authority.PublicKey()), HostCert: pki.Format(host), UserCert: pki.Format(user), Coordinators: c.addresses(),
+		Authority: ca.Trust().String(), HostCert: pki.Format(host), UserCert: pki.Format(user), Coordinators: c.addresses(),
 	}
-	c.node.Read(func(s *record.State) { reply.Cluster = s.Cluster })
-	if req.Role == pki.RoleCoordinator {
-		pem, err := c.cfg.Authority.PEM()
-		if err != nil {
+	var next *pki.Authority
+	c.node.Read(func(s *record.State) {
+		reply.Cluster = s.Cluster
+		if trust, _ := trusted(s); trust != nil {
+			reply.Authority = trust.String()
+			next = c.keys.holder(s.Keys[len(s.Keys)-1].Key)
+		}
+	})
+	if req.Role != pki.RoleCoordinator {
+		return reply, nil
+	}
+	pem, err := ca.PEM()
+	if err != nil {
+		return api.JoinReply{}, err
+	}
+	reply.AuthorityKey = string(pem)
+	if next != nil && next != ca {
+		if pem, err = next.PEM(); err != nil {
 			return api.JoinReply{}, err
 		}
-		reply.AuthorityKey = string(pem)
+		reply.NextKey = string(pem)
 	}
 	return reply, nil
 }
@@ -79,7 +99,11 @@ func (c *Coordinator) Renew(ctx context.Context, text string) (api.RenewReply, e
 	if pki.Format(key) != h.Key { // who stole the key of a host that has joined anew could go on for ever
 		return api.RenewReply{}, errs.New(errs.Forbidden, "%s joined with another key", p).WithNext("join it again, with a new token")
 	}
-	host, user, err := c.cfg.Authority.Certify(key, p, pki.MemberLife)
+	ca, err := c.authority()
+	if err != nil {
+		return api.RenewReply{}, err
+	}
+	host, user, err := ca.Certify(key, p, pki.MemberLife)
 	if err != nil {
 		return api.RenewReply{}, errs.New(errs.Failed, "certify %s: %w", p, err)
 	}
@@ -89,7 +113,11 @@ func (c *Coordinator) Renew(ctx context.Context, text string) (api.RenewReply, e
 
 // renewOwn is how a coordinator renews its certificates: it holds the authority.
 func (c *Coordinator) renewOwn(_ context.Context, id *pki.Identity) (*pki.Identity, error) {
-	return c.cfg.Authority.Renew(id)
+	ca, err := c.authority()
+	if err != nil {
+		return nil, err
+	}
+	return ca.Renew(id)
 }
 
 // addresses are where the coordinators are reached.

@@ -44,7 +44,11 @@ func (c *Coordinator) permit(req workerapi.OpenRequest) (string, error) {
 	if err != nil {
 		return "", errs.New(errs.Failed, "permit %s to send %s: its key: %w", req.Source.Host, req.Migration, err)
 	}
-	cert, err := c.cfg.Authority.SignTransfer(key, pki.Transfer{
+	ca, err := c.authority()
+	if err != nil {
+		return "", err
+	}
+	cert, err := ca.SignTransfer(key, pki.Transfer{
 		Migration: req.Migration, Epoch: req.Epoch, Source: req.Source.Host, Target: req.Target.Host, Direction: pki.Pages,
 	}, max(until, 0)+pki.Skew) // the target's clock may be ahead
 	if err != nil {

@@ -126,6 +126,9 @@ func (c *Coordinator) Heartbeat(ctx context.Context, hb api.Heartbeat) (api.Hear
 	var known bool
 	c.node.Read(func(s *record.State) {
 		host, known = s.Hosts[name]
+		if trust, signing := trusted(s); signing != nil {
+			reply.Authorities, reply.Signing = trust.Lines(), pki.Format(signing)
+		}
 		for _, w := range s.Workloads {
 			if w.Owner == name {
 				owned = append(owned, w)

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"drover/coordinator/api"
 	"drover/coordinator/record"
 	"drover/internal/errs"
@@ -22,18 +24,39 @@ func (c *Coordinator) Cluster(ctx context.Context) (api.ClusterStatus, error) {
 	leader := c.node.Leader().Name
 	out := api.ClusterStatus{Leader: leader, Term: c.node.Term(), Index: c.node.Applied()}
 	c.node.Read(func(s *record.State) { out.Name = s.Cluster })
-	for _, s := range c.node.Servers() {
-		st := api.CoordinatorState{Name: s.Name, Address: s.Address, Leader: s.Name == leader, Healthy: s.Name == c.cfg.Name, CertificateUntil: c.certs.Expires()}
-		if s.Name != c.cfg.Name {
-			self, err := c.askPeer(ctx, s.Peer)
-			st.Healthy, st.CertificateUntil = err == nil, time.Time{}
-			for _, said := range self.Coordinators {
-				st.CertificateUntil = said.CertificateUntil
-			}
-		}
-		out.Coordinators = append(out.Coordinators, st)
+	out.Coordinators = c.members(ctx)
+	for i, m := range out.Coordinators {
+		out.Coordinators[i].Leader = m.Name == leader
+	}
+	if l := c.lead.Load(); l != nil {
+		out.Keys = c.keyStates(ctx, l)
 	}
 	return out, nil
+}
+
+// members are the coordinators, as each says of itself.
+func (c *Coordinator) members(ctx context.Context) (out []api.CoordinatorState) {
+	for _, s := range c.node.Servers() {
+		st := c.self()
+		if s.Name != c.cfg.Name {
+			said, err := c.askPeer(ctx, s.Peer)
+			st = api.CoordinatorState{Healthy: err == nil}
+			if len(said.Coordinators) == 1 {
+				st = said.Coordinators[0]
+			}
+		}
+		st.Name, st.Address = s.Name, s.Address
+		out = append(out, st)
+	}
+	return out
+}
+
+// self is what this coordinator says of itself.
+func (c *Coordinator) self() api.CoordinatorState {
+	id := c.certs.Identity()
+	return api.CoordinatorState{
+		Name: c.cfg.Name, Healthy: true, CertificateUntil: id.Expires(), Trusts: id.Trust.Fingerprints(), SignedBy: ssh.FingerprintSHA256(id.UserCert.SignatureKey),
+	}
 }
 
 // Hosts are the cluster's hosts by name.

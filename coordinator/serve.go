@@ -53,6 +53,8 @@ func (c *Coordinator) Handler() http.Handler {
 		switch {
 		case r.URL.Path == selfPath:
 			c.serveSelf(w, caller)
+		case r.URL.Path == keyPath:
+			c.serveKey(w, r, caller)
 		case c.lead.Load() != nil,
 			leader.Name == "" && r.URL.Path == "/v1/cluster": // who asks why nothing works must be told
 			own.ServeHTTP(w, r.WithContext(link.WithPeer(r.Context(), caller)))
@@ -73,7 +75,7 @@ func (c *Coordinator) serveSelf(w http.ResponseWriter, caller pki.Principal) {
 		return
 	}
 	self := api.ClusterStatus{Leader: c.node.Leader().Name, Term: c.node.Term(), Index: c.node.Applied()}
-	self.Coordinators = []api.CoordinatorState{{Name: c.cfg.Name, CertificateUntil: c.certs.Expires()}}
+	self.Coordinators = []api.CoordinatorState{c.self()}
 	_ = json.NewEncoder(w).Encode(self) // a coordinator that hung up asks again
 }
 

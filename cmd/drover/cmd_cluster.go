@@ -37,8 +37,8 @@ drover cluster init home --name c1 --advertise 10.0.0.1:7201 --operator alice --
 }
 
 func (a *app) cmdCluster() *cobra.Command {
-	family := &cobra.Command{Use: "cluster", Short: "make a new cluster, or take a coordinator out of one"}
-	family.AddCommand(a.cmdClusterInit(), a.cmdClusterRemove())
+	family := &cobra.Command{Use: "cluster", Short: "make a new cluster, take a coordinator out of one, change its key"}
+	family.AddCommand(a.cmdClusterInit(), a.cmdClusterRemove(), a.cmdClusterKeys())
 	return family
 }
 

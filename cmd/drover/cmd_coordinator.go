@@ -57,7 +57,7 @@ func (a *app) runCoordinator(ctx context.Context, cfg configs.Coordinator) error
 	if err != nil {
 		return notAMember(err, "drover cluster init, or drover join --role coordinator")
 	}
-	authority, err := pki.LoadAuthority(cfg.AuthorityFile())
+	authority, next, err := loadAuthorities(cfg.AuthorityFile())
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,11 @@ func (a *app) runCoordinator(ctx context.Context, cfg configs.Coordinator) error
 	options := coordinator.Config{
 		Name: identity.Name, Listener: l, Advertise: cfg.Address(), DataDir: cfg.StateDir,
 		Identity: identity, Authority: authority, Log: cfg.Log.Logger(a.err),
-		SaveIdentity: func(id *pki.Identity) error { return id.Save(cfg.IdentityDir()) },
+		SaveIdentity:  func(id *pki.Identity) error { return id.Save(cfg.IdentityDir()) },
+		NextAuthority: next,
+		SaveAuthorities: func(now, next *pki.Authority) error {
+			return saveAuthorities(cfg.AuthorityFile(), now, next)
+		},
 	}
 	founded, err := readFounding(cfg.FoundingFile())
 	if err != nil {
@@ -93,6 +97,37 @@ func (a *app) runCoordinator(ctx context.Context, cfg configs.Coordinator) error
 	}
 	ready()
 	return c.Run(ctx)
+}
+
+// nextSuffix is where a coordinator keeps the authority's new key while the cluster changes it: beside the one that signs.
+const nextSuffix = ".next"
+
+func loadAuthorities(file string) (now, next *pki.Authority, err error) {
+	if now, err = pki.LoadAuthority(file); err != nil {
+		return nil, nil, err
+	}
+	next, err = pki.LoadAuthority(file + nextSuffix)
+	if err != nil && errs.KindOf(err) != errs.NotFound {
+		return nil, nil, err
+	}
+	return now, next, nil
+}
+
+// saveAuthorities writes the new key before it overwrites the one that signs: a crash between the two loses neither.
+func saveAuthorities(file string, now, next *pki.Authority) error {
+	if next != nil {
+		if err := next.Save(file + nextSuffix); err != nil {
+			return err
+		}
+		return now.Save(file)
+	}
+	if err := now.Save(file); err != nil {
+		return err
+	}
+	if err := os.Remove(file + nextSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return errs.New(errs.Failed, "remove the authority's old place: %w", err)
+	}
+	return nil
 }
 
 // readFounding is what the first coordinator is to put into the record, nil if there is nothing.

@@ -85,6 +85,21 @@ func (f *fake) Cluster(context.Context) (api.ClusterStatus, error) {
 	}}, nil
 }
 
+func (f *fake) RotateKeys(ctx context.Context, step string, force bool) (api.ClusterStatus, error) {
+	status, err := f.Cluster(ctx)
+	status.Keys = []api.ClusterKey{
+		{Key: "ssh-ed25519 OLD", Fingerprint: "SHA256:old", Signs: step == api.KeyBegin},
+		{Key: "ssh-ed25519 NEW", Fingerprint: "SHA256:new", Signs: step != api.KeyBegin},
+	}
+	if step == api.KeyRetire && !force {
+		return status, errs.New(errs.Conflict, "not every member is ready: host gamma").WithNext("wait for them")
+	}
+	if step == api.KeySwitch {
+		status.Keys[0].Waiting = []string{"host gamma"}
+	}
+	return status, err
+}
+
 func (f *fake) RemoveCoordinator(ctx context.Context, name string) (api.ClusterStatus, error) {
 	st, err := f.Cluster(ctx)
 	switch name {

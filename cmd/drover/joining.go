@@ -123,7 +123,13 @@ func (m member) keep(token pki.Token, key *pki.Key, reply api.JoinReply) error {
 		if err != nil {
 			return errs.New(errs.Failed, "the cluster's answer to %s: %w", m.name, err)
 		}
-		if err := authority.Save(m.authorityFile); err != nil {
+		var next *pki.Authority
+		if reply.NextKey != "" {
+			if next, err = pki.ParseAuthority([]byte(reply.NextKey)); err != nil {
+				return errs.New(errs.Failed, "the cluster's answer to %s: %w", m.name, err)
+			}
+		}
+		if err := saveAuthorities(m.authorityFile, authority, next); err != nil {
 			return err
 		}
 	}

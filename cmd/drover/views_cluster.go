@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"drover/coordinator/api"
@@ -26,6 +27,31 @@ func (v clusterView) text(w io.Writer) {
 		rows = append(rows, []string{c.Name, c.Address, orDash(until(c.CertificateUntil)), coordinatorState(c) + certificateWarning(c.CertificateUntil)})
 	}
 	table(w, "COORDINATOR ADDRESS CERTIFICATE STATE", rows)
+	v.keys(w)
+}
+
+// keys says how far a change of the cluster's key is, if there is one.
+func (v clusterView) keys(w io.Writer) {
+	if len(v.Keys) < 2 {
+		return
+	}
+	switched := v.Keys[1].Signs
+	fmt.Fprint(w, "\nthe cluster's key is being changed; both are trusted:\n")
+	for i, k := range v.Keys {
+		name := [...]string{"old", "new"}[i]
+		if k.Signs {
+			name += ", signs"
+		}
+		fact(w, name, k.Key)
+	}
+	waiting, next := v.Keys[1].Waiting, "put the new line into every client.yaml, then drover cluster rotate-keys --switch"
+	if switched {
+		waiting, next = v.Keys[0].Waiting, "drover cluster rotate-keys --retire"
+	}
+	if len(waiting) > 0 {
+		next = "wait for " + strings.Join(waiting, ", ") + "; then " + next
+	}
+	fact(w, "next", next)
 }
 
 func coordinatorState(c api.CoordinatorState) string {

@@ -75,6 +75,9 @@ type Coordinator interface {
 	// Resolve records the caller's decision about a host that a migration waits for. errs.Conflict if nothing waits for it,
 	// errs.Refused if the host answers, or the evidence does not bear it otherwise.
 	Resolve(ctx context.Context, id migration.ID, req ResolveRequest) (Migration, error)
+	// RotateKeys makes a step of a change of the cluster's key: KeyBegin, KeySwitch, KeyRetire or KeyCancel. It is errs.Conflict
+	// while a member is not ready for it, unless force leaves that one behind.
+	RotateKeys(ctx context.Context, step string, force bool) (ClusterStatus, error)
 	// RemoveCoordinator takes a coordinator out of the cluster, dead or alive; the one that leads hands the lead over first. It is
 	// refused (errs.Conflict) if a majority of those that remain does not answer.
 	RemoveCoordinator(ctx context.Context, name string) (ClusterStatus, error)
@@ -98,6 +101,25 @@ type ClusterStatus struct {
 	Term         uint64             `json:"term"`
 	Index        uint64             `json:"index"` // last applied
 	Coordinators []CoordinatorState `json:"coordinators"`
+	Keys         []ClusterKey       `json:"keys,omitempty"` // of the authority, oldest first; none until it was first changed
+}
+
+// Steps of a change of the cluster's key.
+const (
+	KeyBegin  = "begin"  // a new key is made, held by all coordinators and trusted by all beside the old one, which signs
+	KeySwitch = "switch" // the new one signs; everybody renews their certificates at once; both are trusted
+	KeyRetire = "retire" // the old one is trusted no more
+	KeyCancel = "cancel" // before the switch: the new one is trusted no more
+)
+
+// ClusterKey is a public key of the cluster's authority.
+type ClusterKey struct {
+	Key         string    `json:"key"`         // authorized_keys form, as in client.yaml
+	Fingerprint string    `json:"fingerprint"` // "SHA256:…"
+	Signs       bool      `json:"signs,omitempty"`
+	Since       time.Time `json:"since"`
+	// Waiting are the members that a new key's switch or an old key's retirement would cut off.
+	Waiting []string `json:"waiting,omitempty"`
 }
 
 // CoordinatorState is one member.
@@ -108,6 +130,9 @@ type CoordinatorState struct {
 	Healthy bool   `json:"healthy"`
 	// CertificateUntil is when its certificates run out unless it renews them before; zero if it did not say.
 	CertificateUntil time.Time `json:"certificate_until,omitzero"`
+	// Trusts and SignedBy are fingerprints: the authorities that it trusts, and the one that signed its certificates.
+	Trusts   []string `json:"trusts,omitempty"`
+	SignedBy string   `json:"signed_by,omitempty"`
 }
 
 // Host is a host as the record and its last heartbeat have it.
@@ -350,6 +375,10 @@ type HeartbeatReply struct {
 	Epochs map[string]migration.Epoch `json:"epochs"` // by workload that this host owns
 	// Bandwidth limits what the host's sources send together, in bytes a second; 0 is no limit.
 	Bandwidth int64 `json:"bandwidth,omitempty"`
+	// Authorities are the public keys to trust and Signing the one of them that signs, authorized_keys form; none while the cluster
+	// has never changed its key.
+	Authorities []string `json:"authorities,omitempty"`
+	Signing     string   `json:"signing,omitempty"`
 }
 
 // VerdictReply is what the record says of a migration.
@@ -378,9 +407,10 @@ type JoinRequest struct {
 // JoinReply is what a member needs.
 type JoinReply struct {
 	Cluster      string   `json:"cluster"`
-	Authority    string   `json:"authority"`               // the cluster's CA, authorized_keys form
+	Authority    string   `json:"authority"`               // the cluster's CA, authorized_keys form; two lines while it changes
 	HostCert     string   `json:"host_cert"`               // authorized_keys form
 	UserCert     string   `json:"user_cert"`               // authorized_keys form
 	Coordinators []string `json:"coordinators"`            // host:port
 	AuthorityKey string   `json:"authority_key,omitempty"` // coordinators only: the CA's private key, OpenSSH PEM
+	NextKey      string   `json:"next_key,omitempty"`      // and the one that will sign, while it changes
 }

@@ -183,6 +183,10 @@ func (c client) RemoveHost(ctx context.Context, name string) error {
 	return err
 }
 
+func (c client) RotateKeys(ctx context.Context, step string, force bool) (ClusterStatus, error) {
+	return post[ClusterStatus](ctx, c, "/v1/cluster/keys", stepCall{step, force})
+}
+
 func (c client) RemoveCoordinator(ctx context.Context, name string) (ClusterStatus, error) {
 	return send[ClusterStatus](ctx, c, "DELETE", at("coordinators", name, ""), nil)
 }

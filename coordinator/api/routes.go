@@ -80,6 +80,10 @@ type (
 	keyCall struct {
 		Key string `json:"key"`
 	}
+	stepCall struct {
+		Step  string `json:"step"`
+		Force bool   `json:"force,omitempty"`
+	}
 	tokenCall struct {
 		Role string        `json:"role"`
 		TTL  time.Duration `json:"ttl_ns"`
@@ -179,6 +183,9 @@ var Routes = []Route{
 	}),
 	moved("POST /v1/migrations/{id}/resolve", NeedAdmin, func(ctx context.Context, c Coordinator, id migration.ID, in ResolveRequest) (Migration, error) {
 		return c.Resolve(ctx, id, in)
+	}),
+	route("POST /v1/cluster/keys", NeedAdmin, func(r *http.Request, c Coordinator, in stepCall) (ClusterStatus, error) {
+		return c.RotateKeys(r.Context(), in.Step, in.Force)
 	}),
 	named("DELETE /v1/coordinators/{name}", NeedAdmin, func(ctx context.Context, c Coordinator, name string, _ rpc.None) (ClusterStatus, error) {
 		return c.RemoveCoordinator(ctx, name)

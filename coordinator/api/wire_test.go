@@ -107,6 +107,9 @@ func (echo) SetOperator(_ context.Context, op Operator) error {
 func (echo) RemoveHost(_ context.Context, n string) error {
 	return errs.New(errs.Invalid, "host %s", n)
 }
+func (echo) RotateKeys(_ context.Context, step string, force bool) (ClusterStatus, error) {
+	return ClusterStatus{Leader: step, Name: map[bool]string{true: "forced"}[force]}, nil
+}
 func (echo) RemoveCoordinator(_ context.Context, n string) (ClusterStatus, error) {
 	return ClusterStatus{Leader: n}, nil
 }
@@ -199,6 +202,7 @@ func calls(c Coordinator, ctx context.Context) map[string]func() (any, error) {
 		"Operators":         func() (any, error) { return one(c.Operators(ctx)) },
 		"SetOperator":       func() (any, error) { return nil, c.SetOperator(ctx, Operator{Name: "eve"}) },
 		"RemoveHost":        func() (any, error) { return nil, c.RemoveHost(ctx, "beta") },
+		"RotateKeys":        func() (any, error) { return one(c.RotateKeys(ctx, KeySwitch, true)) },
 		"RemoveCoordinator": func() (any, error) { return one(c.RemoveCoordinator(ctx, "c2")) },
 		"Heartbeat":         func() (any, error) { return one(c.Heartbeat(ctx, Heartbeat{Facts: workerapi.HostFacts{Name: "beta"}})) },
 		"Verdict":           func() (any, error) { return one(c.Verdict(ctx, "m-1")) },

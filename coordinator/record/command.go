@@ -24,6 +24,9 @@ const (
 	TypeHostBandwidth   Type = "host-bandwidth"
 	TypeTokenNew        Type = "token-new"
 	TypeOperatorSet     Type = "operator-set"
+	TypeKeyAdd          Type = "key-add"
+	TypeKeySwitch       Type = "key-switch"
+	TypeKeyRetire       Type = "key-retire"
 	TypeWorkloadAdd     Type = "workload-add"
 	TypeWorkloadRaise   Type = "workload-raise"
 	TypeWorkloadStarted Type = "workload-started"
@@ -82,6 +85,9 @@ var decoders = map[Type]func(json.RawMessage) (Change, error){
 	TypeHostRemove:      decode[HostRemove],
 	TypeTokenNew:        decode[TokenNew],
 	TypeOperatorSet:     decode[OperatorSet],
+	TypeKeyAdd:          decode[KeyAdd],
+	TypeKeySwitch:       decode[KeySwitch],
+	TypeKeyRetire:       decode[KeyRetire],
 	TypeWorkloadAdd:     decode[WorkloadAdd],
 	TypeWorkloadRaise:   decode[WorkloadRaise],
 	TypeWorkloadStarted: decode[WorkloadStarted],

@@ -2,6 +2,7 @@ package record
 
 import (
 	"maps"
+	"slices"
 	"time"
 
 	"drover/coordinator/api"
@@ -22,8 +23,9 @@ type State struct {
 	Plans      map[string]api.Plan        `json:"plans"`
 	Tokens     map[string]Token           `json:"tokens"` // by hash; the token itself is nowhere
 	Operators  map[string]api.Operator    `json:"operators"`
-	Audit      []Entry                    `json:"audit"`   // the newest maxAudit, oldest first
-	Applied    []string                   `json:"applied"` // ids of the newest commands: one delivered twice acts once
+	Keys       []ClusterKey               `json:"keys,omitempty"` // of the authority, oldest first; none until it was first changed
+	Audit      []Entry                    `json:"audit"`          // the newest maxAudit, oldest first
+	Applied    []string                   `json:"applied"`        // ids of the newest commands: one delivered twice acts once
 	// Retired is the highest epoch of any workload that was removed. New ones begin above it: hosts remember a removed workload's
 	// epoch, and would take another of its name for an order that is out of date.
 	Retired migration.Epoch `json:"retired,omitempty"`
@@ -186,5 +188,6 @@ func (s *State) Clone() *State {
 	c.Plans = maps.Clone(s.Plans)
 	c.Tokens = maps.Clone(s.Tokens)
 	c.Operators = maps.Clone(s.Operators)
+	c.Keys = slices.Clone(s.Keys)
 	return &c
 }

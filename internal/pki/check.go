@@ -62,7 +62,7 @@ func check(cert *ssh.Certificate, kind uint32, trust Trust, at time.Time, option
 	}
 	if !trust.Has(cert.SignatureKey) {
 		return errs.New(errs.Forbidden, "certificate %q was signed by %s, not by this cluster's authority %s",
-			cert.KeyId, ssh.FingerprintSHA256(cert.SignatureKey), trust.fingerprints())
+			cert.KeyId, ssh.FingerprintSHA256(cert.SignatureKey), strings.Join(trust.Fingerprints(), " or "))
 	}
 	// x/crypto/ssh takes a certificate without principals as one for everybody.
 	if len(cert.ValidPrincipals) == 0 {

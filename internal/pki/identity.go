@@ -47,6 +47,11 @@ func (id *Identity) Genuine() error {
 	return id.validAt(begin)
 }
 
+// SignedBy says whether both certificates are signed by that authority.
+func (id *Identity) SignedBy(authority ssh.PublicKey) bool {
+	return SameKey(id.UserCert.SignatureKey, authority) && (id.HostCert == nil || SameKey(id.HostCert.SignatureKey, authority))
+}
+
 // Expired says whether a certificate of the identity has expired: it can renew them by its key, and do nothing else.
 func (id *Identity) Expired() bool { return !time.Now().Before(id.Expires()) }
 
@@ -78,7 +83,7 @@ func (id *Identity) validAt(at time.Time) error {
 
 // Save writes the identity to dir, made 0700, its files 0600. It needs a Signer that is a *Key.
 func (id *Identity) Save(dir string) error {
-	if err := id.Valid(); err != nil {
+	if err := id.Genuine(); err != nil {
 		return err
 	}
 	key, ok := id.Signer.(*Key)

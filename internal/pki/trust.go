@@ -37,13 +37,13 @@ func (t Trust) Lines() []string {
 	return lines
 }
 
-// fingerprints names the authorities for people.
-func (t Trust) fingerprints() string {
+// Fingerprints are the keys' as ssh-keygen -l prints them: "SHA256:…".
+func (t Trust) Fingerprints() []string {
 	names := make([]string, len(t))
 	for i, key := range t {
 		names[i] = ssh.FingerprintSHA256(key)
 	}
-	return strings.Join(names, " or ")
+	return names
 }
 
 // ParseTrust reads what String wrote: 1 to 4 public keys, none of them a certificate.

@@ -75,7 +75,7 @@ func (*endless) Close() error { return nil }
 type answering struct{ io.ReadCloser }
 
 func (a answering) RoundTrip(*http.Request) (*http.Response, error) {
-	return &http.Response{StatusCode: 200, Body: a.ReadCloser}, nil
+	return &http.Response{StatusCode: http.StatusOK, Body: a.ReadCloser}, nil
 }
 
 func TestAValueWithoutAnEndIsNotWaitedFor(t *testing.T) {

@@ -18,6 +18,7 @@ const joinUser = "join"
 type admission struct {
 	peer     pki.Principal
 	transfer *pki.Transfer // what a transfer's certificate is bound to; nil for every other
+	signedBy ssh.PublicKey // the authority that signed the certificate; nil without one
 	expires  time.Time     // of the certificate; zero without one
 }
 
@@ -56,7 +57,7 @@ func (s *Server) admitKey(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permis
 	if !ok {
 		return s.admitPlain(key)
 	}
-	a := admission{expires: time.Unix(int64(cert.ValidBefore), 0)}
+	a := admission{expires: time.Unix(int64(cert.ValidBefore), 0), signedBy: cert.SignatureKey}
 	if s.options.Transfers && pki.IsTransfer(cert) {
 		t, err := pki.CheckTransfer(cert, s.me().Trust)
 		if err != nil {

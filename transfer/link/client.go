@@ -100,7 +100,8 @@ func identify(key ssh.PublicKey, cred Credentials, want string) (pki.Principal, 
 		return pki.Principal{}, errs.New(errs.Forbidden, "it shows no certificate")
 	}
 	if !cred.trusted(cert.SignatureKey) {
-		return pki.Principal{}, errs.New(errs.Forbidden, "its certificate is of another cluster (authority %s)", ssh.FingerprintSHA256(cert.SignatureKey))
+		return pki.Principal{}, errs.New(errs.Forbidden, "its certificate is of another cluster (authority %s)", ssh.FingerprintSHA256(cert.SignatureKey)).
+			WithNext("if the cluster has changed its key, put the new authority's line, which drover status shows, into client.yaml")
 	}
 	if err := pki.CheckHost(cert, pki.Trust{cert.SignatureKey}, want); err != nil {
 		return pki.Principal{}, err

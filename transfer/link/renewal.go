@@ -3,8 +3,12 @@ package link
 import (
 	"context"
 	"log/slog"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 
 	"drover/internal/pki"
 )
@@ -29,7 +33,8 @@ type Renewal struct {
 	Server *Server // nil for who serves nobody
 	Log    *slog.Logger
 
-	now atomic.Pointer[pki.Identity] // nil until the first renewal
+	turn sync.Mutex                   // held while the identity changes
+	now  atomic.Pointer[pki.Identity] // nil until the first renewal
 }
 
 // Run renews until ctx is done.
@@ -46,7 +51,7 @@ func (r *Renewal) Run(ctx context.Context) {
 		if wait = time.Until(now.Due()); wait > 0 {
 			continue
 		}
-		next, err := r.renew(ctx, now)
+		next, err := r.Renew(ctx)
 		if ctx.Err() != nil {
 			return
 		}
@@ -60,15 +65,59 @@ func (r *Renewal) Run(ctx context.Context) {
 	}
 }
 
-// renew saves before it shows: who has seen the new certificate will see it after a restart too.
-func (r *Renewal) renew(ctx context.Context, id *pki.Identity) (*pki.Identity, error) {
-	next, err := r.Ask(ctx, id)
+// Renew renews at once, as when the authority has a new key.
+func (r *Renewal) Renew(ctx context.Context) (*pki.Identity, error) {
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	next, err := r.Ask(ctx, r.Identity())
 	if err != nil {
 		return nil, err
 	}
+	return next, r.show(next)
+}
+
+// Trust has the daemon trust other authorities from now on.
+func (r *Renewal) Trust(trust pki.Trust) error {
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	next := *r.Identity()
+	next.Trust = trust
+	if err := next.Genuine(); err != nil { // its own certificates must remain good
+		return err
+	}
+	return r.show(&next)
+}
+
+// Follow has the daemon trust those authorities and be certified by the one of them that signs. It trusts more before it shows what is
+// new, and less only once it does: what it shows it trusts at any time.
+func (r *Renewal) Follow(ctx context.Context, trust pki.Trust, signing ssh.PublicKey) error {
+	both := slices.Clone(r.Identity().Trust)
+	for _, key := range trust {
+		if !both.Has(key) {
+			both = append(both, key)
+		}
+	}
+	if !both.Same(r.Identity().Trust) {
+		if err := r.Trust(both); err != nil {
+			return err
+		}
+	}
+	if !r.Identity().SignedBy(signing) {
+		if _, err := r.Renew(ctx); err != nil {
+			return err
+		}
+	}
+	if !trust.Same(r.Identity().Trust) {
+		return r.Trust(trust)
+	}
+	return nil
+}
+
+// show saves before it shows: who has seen the new certificate will see it after a restart too.
+func (r *Renewal) show(next *pki.Identity) error {
 	if r.Save != nil {
 		if err := r.Save(next); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	r.now.Store(next)
@@ -76,7 +125,7 @@ func (r *Renewal) renew(ctx context.Context, id *pki.Identity) (*pki.Identity, e
 	if r.Server != nil {
 		r.Server.Become(next)
 	}
-	return next, nil
+	return nil
 }
 
 // Identity is who the daemon is now, with the newest certificates.

@@ -78,11 +78,17 @@ func NewServer(identity *pki.Identity, options Options) *Server {
 	}
 }
 
-// Become has connections that are admitted from now on see that identity.
+// Become has connections that are admitted from now on see that identity, and closes those that an authority has admitted which is
+// trusted no more.
 func (s *Server) Become(id *pki.Identity) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.identity = id
+	for ses := range s.sessions {
+		if by := ses.who.signedBy; by != nil && !id.Trust.Has(by) {
+			ses.under.Close()
+		}
+	}
 }
 
 // me is who the server is.

@@ -62,6 +62,8 @@ type record struct {
 	asked int
 	// authority certifies who asks; nil refuses.
 	authority *pki.Authority
+	trust     pki.Trust // and the one of it that signs, while the cluster changes its key
+	signing   ssh.PublicKey
 	lapsed    ssh.PublicKey // alpha is known by it when it has no certificate
 }
 
@@ -82,6 +84,9 @@ func (r *record) Heartbeat(_ context.Context, hb coordinatorapi.Heartbeat) (coor
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.beats[hb.Facts.Name] = hb
+	if r.signing != nil {
+		return coordinatorapi.HeartbeatReply{Authorities: r.trust.Lines(), Signing: pki.Format(r.signing)}, nil
+	}
 	return coordinatorapi.HeartbeatReply{}, nil
 }
 

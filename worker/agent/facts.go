@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
 	"drover/internal/errs"
@@ -34,7 +35,8 @@ func (a *Agent) Host(ctx context.Context) (workerapi.HostFacts, error) {
 	if a.cfg.StoreMemory > 0 || a.cfg.StoreSpill != "" {
 		f.Stores = &workerapi.Stores{Limit: a.cfg.StoreMemory, Memory: max(0, room.Store), Spill: room.Spill}
 	}
-	f.CertificateUntil = a.certs.Expires()
+	id := a.certs.Identity()
+	f.CertificateUntil, f.Trusts, f.SignedBy = id.Expires(), id.Trust.Fingerprints(), ssh.FingerprintSHA256(id.UserCert.SignatureKey)
 	if boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
 		f.Boot = strings.TrimSpace(string(boot))
 	}

@@ -2,10 +2,13 @@ package agent
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	coordinatorapi "drover/coordinator/api"
+	"drover/internal/errs"
 	"drover/internal/migration"
+	"drover/internal/pki"
 	"drover/internal/workload"
 )
 
@@ -49,16 +52,37 @@ func (a *Agent) beatOnce(ctx context.Context) error {
 		return err
 	}
 	hb := coordinatorapi.Heartbeat{Facts: facts, Workloads: here, Sessions: a.States()}
-	return a.coordinators.call(ctx, func(c coordinatorapi.Coordinator) error {
+	var reply coordinatorapi.HeartbeatReply
+	if err := a.coordinators.call(ctx, func(c coordinatorapi.Coordinator) (err error) {
 		ctx, cancel := context.WithTimeout(ctx, beatTimeout)
 		defer cancel()
-		reply, err := c.Heartbeat(ctx, hb)
-		if err == nil {
-			a.compare(here, reply.Epochs)
-			a.LimitHost(reply.Bandwidth)
-		}
+		reply, err = c.Heartbeat(ctx, hb)
 		return err
-	})
+	}); err != nil {
+		return err
+	}
+	a.compare(here, reply.Epochs)
+	a.LimitHost(reply.Bandwidth)
+	if err := a.followKeys(ctx, reply); err != nil {
+		return errs.New(errs.KindOf(err), "follow the change of the cluster's key: %w", err)
+	}
+	return nil
+}
+
+// followKeys has this worker trust what the cluster does, and be certified by what signs.
+func (a *Agent) followKeys(ctx context.Context, reply coordinatorapi.HeartbeatReply) error {
+	if reply.Signing == "" {
+		return nil
+	}
+	trust, err := pki.ParseTrust(strings.Join(reply.Authorities, "\n"))
+	if err != nil {
+		return err
+	}
+	signing, err := pki.ParsePublicKey(reply.Signing)
+	if err != nil {
+		return err
+	}
+	return a.certs.Follow(ctx, trust, signing)
 }
 
 // compare warns of trees that run here although the record says that they are not this host's. Nothing is done about it: a

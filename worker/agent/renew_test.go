@@ -72,3 +72,29 @@ func TestAWorkerThatIsNotRenewedGoesOnWhileItsCertificatesLast(t *testing.T) {
 		return c.record.beats["alpha"].Facts.CertificateUntil.Equal(old.Expires())
 	})
 }
+
+func TestAWorkerFollowsAChangeOfTheClustersKey(t *testing.T) {
+	c := newCluster(t)
+	next, err := pki.NewAuthority()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "identity")
+	c.saveTo = func(id *pki.Identity) error { return id.Save(dir) }
+	c.record.authority = next
+	c.coordinate()
+	c.work("alpha")
+	c.record.mu.Lock()
+	c.record.trust, c.record.signing = append(c.authority.Trust(), next.PublicKey()), next.PublicKey()
+	c.record.mu.Unlock()
+	c.until("alpha to be certified by the new key", func() bool {
+		c.record.mu.Lock()
+		defer c.record.mu.Unlock()
+		f := c.record.beats["alpha"].Facts
+		return f.SignedBy == next.Fingerprint() && len(f.Trusts) == 2
+	})
+	kept, err := pki.LoadIdentity(dir)
+	if err != nil || !kept.SignedBy(next.PublicKey()) || !kept.Trust.Same(c.record.trust) {
+		t.Errorf("kept %v, %v", kept, err)
+	}
+}

@@ -83,6 +83,9 @@ type HostFacts struct {
 	Started     time.Time       `json:"started"` // of the worker
 	// CertificateUntil is when the worker's certificates run out unless it renews them before.
 	CertificateUntil time.Time `json:"certificate_until,omitzero"`
+	// Trusts and SignedBy are fingerprints: the authorities that the worker trusts, and the one that signed its certificates.
+	Trusts   []string `json:"trusts,omitempty"`
+	SignedBy string   `json:"signed_by,omitempty"`
 }
 
 // Stores are what a host has free for stores, where that is not simply what memory is free.
