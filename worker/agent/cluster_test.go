@@ -143,7 +143,11 @@ func (c *cluster) coordinate() (stop func()) {
 		c.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	server := link.NewServer(c.identity(pki.Coordinator("c1")), link.Options{Log: slog.New(slog.DiscardHandler), Keys: func(key ssh.PublicKey) (pki.Principal, bool) {
+	id := c.identity(pki.Coordinator("c1"))
+	if c.record.trust != nil {
+		id.Trust = c.record.trust
+	}
+	server := link.NewServer(id, link.Options{Log: slog.New(slog.DiscardHandler), Keys: func(key ssh.PublicKey) (pki.Principal, bool) {
 		return pki.Principal{Role: pki.RoleLapsed, Name: "alpha"}, pki.SameKey(key, c.record.lapsed)
 	}})
 	calls := server.Listener(link.ChannelAPI, func(p pki.Principal) bool { return p.Role == pki.RoleWorker || p.Role == pki.RoleLapsed })

@@ -82,10 +82,11 @@ func TestAWorkerFollowsAChangeOfTheClustersKey(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "identity")
 	c.saveTo = func(id *pki.Identity) error { return id.Save(dir) }
 	c.record.authority = next
+	c.record.trust = append(c.authority.Trust(), next.PublicKey())
 	c.coordinate()
 	c.work("alpha")
 	c.record.mu.Lock()
-	c.record.trust, c.record.signing = append(c.authority.Trust(), next.PublicKey()), next.PublicKey()
+	c.record.signing = next.PublicKey()
 	c.record.mu.Unlock()
 	c.until("alpha to be certified by the new key", func() bool {
 		c.record.mu.Lock()
