@@ -1,6 +1,7 @@
 package link
 
 import (
+	"bufio"
 	"net"
 	"sync/atomic"
 	"time"
@@ -17,17 +18,31 @@ const (
 	keepAliveRequest = "keepalive@drover"
 )
 
+// readAhead is how much is read from a connection at once: SSH itself asks for 4 KiB, then for the rest of a packet.
+const readAhead = 64 << 10
+
 // watched is the connection below SSH. It remembers when the peer was last heard and whether the connection has ended.
 type watched struct {
 	net.Conn
+	ahead *bufio.Reader // of heard
 	began time.Time
 	heard atomic.Int64 // nanoseconds since began, on the monotonic clock
 	lost  atomic.Bool
 }
 
-func watch(c net.Conn) *watched { return &watched{Conn: c, began: time.Now()} }
+func watch(c net.Conn) *watched {
+	w := &watched{Conn: c, began: time.Now()}
+	w.ahead = bufio.NewReaderSize(below{w}, readAhead)
+	return w
+}
 
-func (w *watched) Read(b []byte) (int, error) {
+// Read is called by one goroutine at a time, SSH's.
+func (w *watched) Read(b []byte) (int, error) { return w.ahead.Read(b) }
+
+// below is what a watched connection reads ahead from.
+type below struct{ *watched }
+
+func (w below) Read(b []byte) (int, error) {
 	n, err := w.Conn.Read(b)
 	if n > 0 {
 		w.heard.Store(int64(time.Since(w.began)))

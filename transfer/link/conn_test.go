@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"golang.org/x/net/nettest"
+	"golang.org/x/sys/unix"
 
 	"drover/internal/pki"
 	"drover/transfer/link"
@@ -62,11 +63,23 @@ func BenchmarkThroughput(b *testing.B) {
 	}()
 	data := make([]byte, 1<<20)
 	b.SetBytes(int64(len(data)))
+	before := processorTime(b)
 	for b.Loop() {
 		if _, err := conn.Write(data); err != nil {
 			b.Fatal(err)
 		}
 	}
+	b.ReportMetric(float64(processorTime(b)-before)/float64(b.N*len(data)), "cpu-ns/B")
+}
+
+// processorTime is what this process has used of the processors, in nanoseconds.
+func processorTime(b *testing.B) int64 {
+	b.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return u.Utime.Nano() + u.Stime.Nano()
 }
 
 func TestPageStreamOverSSH(t *testing.T) {
