@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,10 +19,6 @@ const (
 	worthKnowing = 2 * probeSample
 	// worthChanging is by what part another way must be faster to be taken.
 	worthChanging = 0.03
-	// worthTrying is how long the link must have to carry what is packed already for the hardest way to be taken, on a link
-	// slower than slowLink: there is time for it then, however long it takes just now.
-	worthTrying = 30 * time.Millisecond
-	slowLink    = 125e6
 	// plainly is by what factor none must be faster than every other way to be taken, for plainFrames frames one after the other:
 	// what it costs to encrypt, carry and keep three times the bytes is not measured, and a frame is packed slowly whenever the
 	// processors are busy with something else just then. What does not compress is not held to it.
@@ -43,11 +40,11 @@ type packCosts [packings]packCost
 // heapCosts are those of a program's heap on an idle processor, measured.
 var heapCosts = packCosts{
 	packNone: {1.0 / 8e9, 1}, packS2: {1.0 / 1200e6, 0.31},
-	packZstd: {1.0 / 480e6, 0.192}, packZstdMore: {1.0 / 340e6, 0.185}, packZstdMost: {1.0 / 260e6, 0.172},
+	packZstd: {1.0 / 480e6, 0.192}, packZstdMost: {1.0 / 260e6, 0.172},
 }
 
-// chooser picks how to pack so that a page takes the least time on its way: packing and the link work side by side, so the
-// slower of them counts. It may be used by several goroutines.
+// chooser picks how to pack so that pages take the least time on their way: packing and the link work side by side, and while the
+// link has something to carry, packing may take longer. It may be used by several goroutines.
 type chooser struct {
 	among []packing   // the way is one of them
 	final atomic.Bool // the final pass has begun: nothing is tried out in it
@@ -200,22 +197,25 @@ func (c *chooser) acked(n int, more bool) {
 
 // choose is called with c.mu held.
 func (c *chooser) choose() {
-	rate := c.rate()
-	way := choose(c.now(), c.among, &c.costs, rate)
-	if packs := c.packs(); way == packNone && len(packs) > 0 && c.plain < plainFrames && c.costs[packs[0]].ratio < compresses {
-		way = choose(packs[0], packs, &c.costs, rate)
-	}
-	if hardest := c.among[len(c.among)-1]; rate < slowLink && float64(c.queued) > rate*worthTrying.Seconds() {
-		way = hardest
+	rate, packs := c.rate(), c.packs()
+	way := packNone
+	if len(packs) > 0 && !c.bare(packs, rate) {
+		way = soonest(packs, &c.costs, rate, c.queued)
 	}
 	c.way.Store(uint32(way))
+}
+
+// bare says whether none is to be taken. It is called with c.mu held.
+func (c *chooser) bare(packs []packing, rate float64) bool {
+	return c.among[0] == packNone && choose(c.now(), c.among, &c.costs, rate) == packNone &&
+		(c.plain >= plainFrames || c.costs[packs[0]].ratio >= compresses)
 }
 
 // plainest says whether the link, as far as it has been seen, would carry what is not packed much faster than packed. It is
 // called with c.mu held.
 func (c *chooser) plainest() bool {
 	packs := c.packs()
-	if len(packs) == 0 || c.link.rate == 0 {
+	if len(packs) == 0 || c.among[0] != packNone || c.link.rate == 0 {
 		return false
 	}
 	rate := c.rate()
@@ -223,10 +223,10 @@ func (c *chooser) plainest() bool {
 	return c.costs[packNone].perByte(rate)*plainly < best.perByte(rate)
 }
 
-// packs are the ways that make a frame smaller, if there is a choice.
+// packs are the ways that make a frame smaller.
 func (c *chooser) packs() []packing {
 	if c.among[0] != packNone {
-		return nil
+		return c.among
 	}
 	return c.among[1:]
 }
@@ -245,7 +245,21 @@ func (c *chooser) rate() float64 {
 	return supposed
 }
 
-// choose is the way for a link of so many bytes a second.
+// soonest is the way in which the next frame is over soonest, on a link that has queued bytes to carry before it. While it has
+// there is time to try harder; a link that waits is given what is packed first.
+func soonest(among []packing, costs *packCosts, link float64, queued int) packing {
+	const frame = MaxRun * PageSize
+	best, least := among[0], math.Inf(1)
+	for _, way := range among {
+		cost := costs[way]
+		if over := max(float64(queued)/link, cost.time*frame) + cost.ratio*frame/link; over < least {
+			best, least = way, over
+		}
+	}
+	return best
+}
+
+// choose is the way for a link of so many bytes a second that takes the least time for many frames.
 func choose(now packing, among []packing, costs *packCosts, link float64) packing {
 	best, least := now, (1-worthChanging)*costs[now].perByte(link)
 	for _, way := range among {

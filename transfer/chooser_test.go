@@ -10,8 +10,8 @@ import (
 
 // busyCosts are what a program's heap costs where a processor has little time for packing, noise what does not compress.
 var (
-	busyCosts = packCosts{{1.0 / 2e9, 1}, {1.0 / 100e6, 0.31}, {1.0 / 60e6, 0.192}, {1.0 / 43e6, 0.185}, {1.0 / 33e6, 0.172}}
-	noise     = packCosts{{1.0 / 8e9, 1}, {1.0 / 2e9, 1}, {1.0 / 600e6, 1}, {1.0 / 500e6, 1}, {1.0 / 400e6, 1}}
+	busyCosts = packCosts{{1.0 / 2e9, 1}, {1.0 / 100e6, 0.31}, {1.0 / 60e6, 0.192}, {1.0 / 33e6, 0.172}}
+	noise     = packCosts{{1.0 / 8e9, 1}, {1.0 / 2e9, 1}, {1.0 / 600e6, 1}, {1.0 / 400e6, 1}}
 )
 
 func TestTheFastestWayForALinkIsChosen(t *testing.T) {
@@ -39,6 +39,30 @@ func TestTheFastestWayForALinkIsChosen(t *testing.T) {
 	}
 }
 
+func TestALinkThatWaitsIsGivenWhatIsPackedFirst(t *testing.T) {
+	const mbit = 1e6 / 8
+	packs := newChooser(Zstd, false).packs()
+	for _, c := range []struct {
+		name   string
+		costs  packCosts
+		link   float64
+		queued int
+		want   packing
+	}{
+		{"200 Mbit/s, waiting", heapCosts, 200 * mbit, 0, packZstd},
+		{"200 Mbit/s, with something to do", heapCosts, 200 * mbit, 1 << 20, packZstdMost},
+		{"1 Gbit/s, waiting", heapCosts, 1000 * mbit, 0, packS2},
+		{"1 Gbit/s, with a little to do", heapCosts, 1000 * mbit, 300 << 10, packZstd},
+		{"1 Gbit/s, with much to do", heapCosts, 1000 * mbit, 1 << 20, packZstdMost},
+		{"1 Gbit/s, with a little to do, processor busy", busyCosts, 1000 * mbit, 300 << 10, packS2},
+		{"10 Gbit/s, with a little to do", heapCosts, 10000 * mbit, 300 << 10, packS2},
+	} {
+		if got := soonest(packs, &c.costs, c.link, c.queued); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
 func TestAChosenCodecStays(t *testing.T) {
 	c := newChooser(S2, true)
 	for range 100 {
@@ -61,12 +85,12 @@ func TestAChosenCodecStays(t *testing.T) {
 func TestOtherWaysAreTriedNowAndThenButNotInTheFinalPass(t *testing.T) {
 	c := newChooser(S2, false)
 	tried := map[packing]int{}
-	for range 5 * 2 * probeEvery {
+	for range 4 * 2 * probeEvery {
 		if other, ok := c.probe(); ok {
 			tried[other]++
 		}
 	}
-	if tried[packZstd] != 2 || tried[packZstdMore] != 2 || tried[packZstdMost] != 2 || len(tried) != 3 {
+	if tried[packZstd] != 2 || tried[packZstdMost] != 2 || len(tried) != 2 {
 		t.Errorf("got %v", tried)
 	}
 	c.final.Store(true)
@@ -100,6 +124,11 @@ func TestWhatASlowLinkHasNotCarriedYetIsTimeToTryHarder(t *testing.T) {
 	if c.now() != packZstdMost {
 		t.Errorf("much waits, and the way is %v", c.now())
 	}
+	c.costs[packZstdMost].time *= 2
+	c.waiting(4 << 20)
+	if c.now() == packZstdMost {
+		t.Error("what waits is carried sooner than one frame is packed the hardest way, and that is taken")
+	}
 	c.link.full, c.link.rate = 1e9, 1e9
 	c.waiting(16 << 20)
 	if c.now() == packZstdMost {
@@ -115,7 +144,8 @@ func packAll(c *chooser, way packing, took time.Duration, n int) {
 }
 
 // The traces are first rounds of a redis of 256 MiB over an unlimited link, on two processors that carried both hosts and more:
-// each frame's way, bytes on the wire, microseconds of packing, and what the link was taken for, in MB/s. They ended in none.
+// each frame's way, bytes on the wire, microseconds of packing, and what the link was taken for, in MB/s. They ended in none. What zstd's second
+// of then three efforts made is left out.
 func TestNoneIsNotTakenBecauseTheProcessorsWereBusyForAMoment(t *testing.T) {
 	for _, trace := range []string{"starved", "starved-longer"} {
 		text, err := os.ReadFile("testdata/chooser/" + trace + ".txt")

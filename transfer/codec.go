@@ -36,44 +36,33 @@ func ParseCodec(name string) (Codec, error) {
 }
 
 // packing is a way to pack: a codec, and how hard it tries. The better one compresses, the slower it is; all ways of one
-// codec are unpacked alike. On redis' documents zstd makes 19.2, 18.5 and 17.2 % of a page with the three efforts, and C's
-// zstd -1, which has all pages at once, 18.7 %; on Python's objects 11.5, 10.4 and 9.8 % to its 11.4 %.
+// codec are unpacked alike. On redis' documents zstd makes 19.2 and 17.2 % of a page with the two efforts, and C's zstd -1, which
+// has all pages at once, 18.7 %; on Python's objects 11.5 and 9.8 % to its 11.4 %.
 type packing uint8
 
 const (
 	packNone packing = iota
 	packS2
 	packZstd
-	packZstdMore
 	packZstdMost
 	packings
 )
 
-func (w packing) codec() Codec { return [...]Codec{None, S2, Zstd, Zstd, Zstd}[w] }
+func (w packing) codec() Codec { return [...]Codec{None, S2, Zstd, Zstd}[w] }
 
 func (w packing) level() zstd.EncoderLevel {
-	return [...]zstd.EncoderLevel{packZstd: zstd.SpeedFastest, packZstdMore: zstd.SpeedDefault, packZstdMost: zstd.SpeedBetterCompression}[w]
+	return [...]zstd.EncoderLevel{packZstd: zstd.SpeedFastest, packZstdMost: zstd.SpeedBetterCompression}[w]
 }
 
 // packer packs frames; it is used by one goroutine.
 type packer struct {
-	zstd    [2]effort // the one in use, and one to compare it with: an encoder takes megabytes
+	zstd    [packings]*zstd.Encoder // made when first used, and kept: one takes megabytes
 	scratch []byte
 }
 
-// effort is an encoder of its way.
-type effort struct {
-	way packing
-	enc *zstd.Encoder
-}
-
 func (p *packer) encoder(way packing) *zstd.Encoder {
-	if p.zstd[0].way == way {
-		return p.zstd[0].enc
-	}
-	p.zstd[0], p.zstd[1] = p.zstd[1], p.zstd[0]
-	if p.zstd[0].way == way {
-		return p.zstd[0].enc
+	if p.zstd[way] != nil {
+		return p.zstd[way]
 	}
 	// A frame is its own stream, and its CRC is in the header.
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(way.level()), zstd.WithEncoderConcurrency(1),
@@ -81,7 +70,7 @@ func (p *packer) encoder(way packing) *zstd.Encoder {
 	if err != nil {
 		panic("transfer: zstd refuses its options: " + err.Error()) //nolint:forbidigo // the options are constants
 	}
-	p.zstd[0] = effort{way, enc}
+	p.zstd[way] = enc
 	return enc
 }
 
