@@ -1,6 +1,7 @@
 package network
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
 
 	"drover/internal/errs"
@@ -100,26 +102,76 @@ func Unfence(ctx context.Context, nsPath string, addr netip.Addr) error {
 	})
 }
 
+// Open shows the address again at once, and leaves the fence behind, without effect, for Unfence to remove: whatever is taken out of
+// nftables waits for the kernel's grace periods, 10 to 100 ms, and what is put in does not. It announces nothing. Without a fence
+// there is nothing to do.
+func Open(ctx context.Context, nsPath string, addr netip.Addr) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return within(nsPath, func() error {
+		c, err := nftables.New()
+		if err != nil {
+			return errs.New(errs.Failed, "open nftables: %w", err)
+		}
+		standing, err := standing(c, addr)
+		if err != nil {
+			return errs.New(errs.Failed, "look at the fence around %s in %s: %w", addr, where(nsPath), err)
+		}
+		for _, t := range standing {
+			for _, hook := range hooksOf(t.Family) {
+				c.InsertRule(&nftables.Rule{
+					Table: t, Chain: &nftables.Chain{Table: t, Name: hook.name}, Exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}, UserData: opened,
+				})
+			}
+		}
+		if err := c.Flush(); err != nil {
+			return errs.New(errs.Failed, "open the fence around %s in %s: %w", addr, where(nsPath), err)
+		}
+		return nil
+	})
+}
+
+// opened is the comment of a rule that lets everything through a fence.
+var opened = userdata.AppendString(nil, userdata.TypeComment, "open")
+
+// standing lists the tables of a fence around the address that are there and have not been opened.
+func standing(c *nftables.Conn, addr netip.Addr) (all []*nftables.Table, err error) {
+	have, err := c.ListTables()
+	if err != nil {
+		return nil, err
+	}
+	for _, want := range fenceTables(addr) {
+		if !slices.ContainsFunc(have, func(t *nftables.Table) bool { return t.Family == want.Family && t.Name == want.Name }) {
+			continue
+		}
+		rules, err := c.GetRules(want, &nftables.Chain{Table: want, Name: hooksOf(want.Family)[0].name})
+		if err != nil {
+			return nil, err
+		}
+		if len(rules) == 0 || !bytes.Equal(rules[0].UserData, opened) {
+			all = append(all, want)
+		}
+	}
+	return all, nil
+}
+
 // Fenced says whether a whole fence stands around the address.
 func Fenced(ctx context.Context, nsPath string, addr netip.Addr) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	whole := true
+	whole := false
 	err := within(nsPath, func() error {
 		c, err := nftables.New()
 		if err != nil {
 			return errs.New(errs.Failed, "open nftables: %w", err)
 		}
-		have, err := c.ListTables()
+		stands, err := standing(c, addr)
 		if err != nil {
 			return errs.New(errs.Failed, "list nftables in %s: %w", where(nsPath), err)
 		}
-		for _, want := range fenceTables(addr) {
-			whole = whole && slices.ContainsFunc(have, func(t *nftables.Table) bool {
-				return t.Family == want.Family && t.Name == want.Name
-			})
-		}
+		whole = len(stands) == len(fenceTables(addr))
 		return nil
 	})
 	return whole && err == nil, err

@@ -235,12 +235,23 @@ func TestAFenceHidesAConnectionWithoutEndingIt(t *testing.T) {
 			t.Errorf("the client found the fenced address at %s", got)
 		}
 		for range 2 {
-			if err := Unfence(ctx, ns, address.Addr()); err != nil {
+			if err := Open(ctx, ns, address.Addr()); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if ok, err := hears(c, "behind", 2*time.Minute); !ok {
 			t.Fatalf("what was said behind the fence never came: %v", err)
+		}
+		if fenced, err := Fenced(ctx, ns, address.Addr()); fenced || err != nil {
+			t.Errorf("what has been opened is fenced: %v, %v", fenced, err)
+		}
+		for range 2 {
+			if err := Unfence(ctx, ns, address.Addr()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := Open(ctx, ns, address.Addr()); err != nil {
+			t.Errorf("open what has no fence: %v", err)
 		}
 		if left := tables(t, ns); len(left) != 0 {
 			t.Errorf("tables are left: %v", left)
@@ -266,6 +277,15 @@ func TestAFenceIsWhereItWasPutAndNowhereElse(t *testing.T) {
 			if got, err := Fenced(ctx, c.where, c.addr); err != nil || got != c.want {
 				t.Errorf("%s in %s: fenced %v, %v; want %v", c.addr, c.where, got, err, c.want)
 			}
+		}
+		if err := Open(ctx, ns, address.Addr()); err != nil {
+			t.Fatal(err)
+		}
+		if err := Fence(ctx, ns, address.Addr()); err != nil {
+			t.Fatal(err)
+		}
+		if fenced, err := Fenced(ctx, ns, address.Addr()); !fenced || err != nil {
+			t.Errorf("a fence that was opened and put up again: %v, %v", fenced, err)
 		}
 	})
 }

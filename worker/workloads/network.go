@@ -96,13 +96,17 @@ func (h *Host) fence(ctx context.Context, s workload.Spec) error {
 	return network.Fence(ctx, h.netns(s), prefix(s).Addr())
 }
 
-// unfence shows the address and tells the neighbours where it is.
+// unfence shows the address and tells the neighbours where it is, and then clears away what the fence was made of, which takes longer.
 func (h *Host) unfence(ctx context.Context, s workload.Spec) error {
 	if s.Address == "" {
 		return nil
 	}
-	if err := network.Unfence(ctx, h.netns(s), prefix(s).Addr()); err != nil {
+	ns, addr := h.netns(s), prefix(s).Addr()
+	if err := network.Open(ctx, ns, addr); err != nil {
 		return err
 	}
-	return network.Announce(ctx, h.netns(s), prefix(s).Addr())
+	if err := network.Announce(ctx, ns, addr); err != nil {
+		return err
+	}
+	return network.Unfence(ctx, ns, addr)
 }
