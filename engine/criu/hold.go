@@ -72,6 +72,9 @@ func (h *hold) Commit(ctx context.Context) (engine.Stats, error) {
 	}
 	h.decided = migration.Commit
 	h.stats, h.err = h.committed(ctx)
+	if h.relay != nil {
+		h.relay.Runs()
+	}
 	return h.stats, h.err
 }
 

@@ -55,9 +55,9 @@ func (f *Filler) converse(c *net.UnixConn) error {
 		if err != nil {
 			return f.deserted()
 		}
-		if what == packetRebuilt && file == nil {
+		if (what == packetRebuilt || what == packetRuns) && file == nil {
 			f.mu.Lock()
-			f.rebuilt = true
+			f.rebuilt, f.released = true, what == packetRuns
 			f.changed()
 			f.mu.Unlock()
 			continue
@@ -185,6 +185,9 @@ func (f *Filler) take(file *os.File) bool {
 const (
 	restoreFinished = 0x52535446 // LAZY_PAGES_RESTORE_FINISHED: the tree is about to run
 	maxPid          = 1 << 22    // Linux has no more
+	// letGoTime is how long CRIU may take from there until it has let go of the tree, in which the engine's word is waited for: one that was
+	// stopped does not say it.
+	letGoTime = time.Second
 )
 
 // listen reads pids and userfaultfds from CRIU until it goes or says that it has finished.
@@ -202,10 +205,12 @@ func (f *Filler) listen(c *net.UnixConn) error {
 		n := int32(binary.NativeEndian.Uint32(b[:]))
 		switch {
 		case n == restoreFinished:
-			f.mu.Lock()
-			f.released = true
-			f.changed()
-			f.mu.Unlock()
+			time.AfterFunc(letGoTime, func() {
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				f.released = true
+				f.changed()
+			})
 			return nil
 		case n < 0: // a zombie, which has no memory
 			continue

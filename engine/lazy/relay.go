@@ -32,6 +32,7 @@ const (
 const (
 	packetCRIU    = 'C' // engine: with CRIU's connection beside it
 	packetRebuilt = 'R' // engine: the restore is held: every mapping stands where it belongs
+	packetRuns    = 'G' // engine: the tree has been released, or what came of that is known
 	packetHeld    = 'U' // Filler: with a userfaultfd beside it, to be held until all is in place
 	packetVouched = 'V' // Filler: every page is here, and every userfaultfd has been handed over
 	packetFilled  = 'F' // Filler: all is in place; the engine lets go of the userfaultfds and hangs up
@@ -166,6 +167,12 @@ func (r *Relay) Rebuilt() error {
 		return fmt.Errorf("tell who fills the memory: %w", err)
 	}
 	return nil
+}
+
+// Runs tells the Filler that CRIU has let go of the tree, whatever became of it: from now on all else is put in place. Before, the Filler
+// would stand in CRIU's way, which still changes the processes' mappings.
+func (r *Relay) Runs() {
+	_, _ = r.filler.Write([]byte{packetRuns}) // a Filler that is gone has done what it could
 }
 
 // Release says why the tree must not run, nil if it may: its memory is in place, or the Filler has vouched for it. From then on the
