@@ -37,7 +37,13 @@ type Stats struct {
 // Fill returns. progress, if not nil, is told the bytes done so far and in all, from several goroutines, first when the engine has the word.
 func (f *Filler) Fill(ctx context.Context, progress func(done, all uint64)) (Stats, error) {
 	p := &pass{f: f, progress: progress}
-	err := f.arrived(ctx)
+	err := f.await(ctx, func() bool { return f.spaces != nil })
+	if err == nil {
+		err = f.lacksNone() // while CRIU rebuilds the processes
+	}
+	if err == nil {
+		err = f.await(ctx, func() bool { return f.missing == 0 && f.rebuilt })
+	}
 	begin := time.Now()
 	if err == nil {
 		err = p.prepare(ctx)
@@ -70,6 +76,21 @@ func (f *Filler) Fill(ctx context.Context, progress func(done, all uint64)) (Sta
 		stats.Faults += s.early // nobody adds to it any more
 	}
 	return stats, nil
+}
+
+// lacksNone makes sure that memory has every page.
+func (f *Filler) lacksNone() error {
+	for _, s := range f.list() {
+		s.mu.Lock()
+		all := append(wants(nil), s.wants...)
+		s.mu.Unlock()
+		for _, w := range all {
+			if err := each(f.memory, s.pid, w.from, w.from+w.end-w.addr, func(Run) error { return nil }); err != nil {
+				return fmt.Errorf("process %d: %w", s.pid, err)
+			}
+		}
+	}
+	return nil
 }
 
 // list is a copy of what there is to fill.
@@ -150,8 +171,8 @@ type pass struct {
 	progress func(done, all uint64)
 }
 
-// prepare makes sure that memory has every page, and puts those in place that a fork treats in a way of its own: a child's are told
-// from the parent's by nothing that a userfaultfd says.
+// prepare puts those pages in place that a fork treats in a way of its own: a child's are told from the parent's by nothing that a
+// userfaultfd says.
 func (p *pass) prepare(ctx context.Context) error {
 	for _, s := range p.f.list() {
 		apart, err := image.ForkAdvised(within(p.f.dir, "."), s.pid)
@@ -159,14 +180,8 @@ func (p *pass) prepare(ctx context.Context) error {
 			return err
 		}
 		s.mu.Lock()
-		all := append(wants(nil), s.wants...)
+		p.all += s.wants.bytes()
 		s.mu.Unlock()
-		for _, w := range all {
-			if err := each(p.f.memory, s.pid, w.from, w.from+w.end-w.addr, func(Run) error { return nil }); err != nil {
-				return fmt.Errorf("process %d: %w", s.pid, err)
-			}
-		}
-		p.all += all.bytes()
 		for _, r := range apart {
 			if err := p.within(ctx, s, r.Start, r.End); err != nil {
 				return err

@@ -159,13 +159,14 @@ func (f *Filler) changed() {
 // arriveTime bounds how long a restore may take from when the engine has come to its hold.
 const arriveTime = 2 * time.Minute
 
-// arrived waits until the restore is held and the userfaultfd of every process has come.
-func (f *Filler) arrived(ctx context.Context) error {
+// await waits until something is so, which is asked with mu held: that the engine has come, or that the restore is held and the
+// userfaultfd of every process has come.
+func (f *Filler) await(ctx context.Context, so func() bool) error {
 	var late <-chan time.Time
 	for {
 		f.mu.Lock()
 		come, err := f.come, f.err
-		waits := f.spaces == nil || f.missing > 0 || !f.rebuilt
+		waits := !so()
 		if f.filled {
 			err = errs.New(errs.Conflict, "it has been filled")
 		}
