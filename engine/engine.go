@@ -161,8 +161,15 @@ type RestoreRequest struct {
 	// place waits for each page that it asks for. If the Filler dies on the way the tree is killed, before it can
 	// see a page of zeros in place of its own. It needs Features.LazyPages; without, the restore is refused with ErrNotLazy
 	// (errs.Refused) and nothing is left.
-	Lazy    bool
-	Timeout time.Duration // how long the restore may take to its hold; 0 means 60 s
+	Lazy bool
+
+	// AtReady is called when all is made that takes no image, the engine's process in the Cgroup first of all, and before any image
+	// is looked at; nil is allowed. The images need be there, and complete, only when it returns, and it says whether they are lazy:
+	// what stands in Lazy does not count then. An error from it ends the restore and nothing is left. It may take as long as ctx
+	// lasts. A restore that is asked for while a tree is still being copied has little left to do in the freeze.
+	AtReady func(ctx context.Context) (lazy bool, err error) `json:"-"`
+
+	Timeout time.Duration // how long the restore may take to its hold, from AtReady's return on; 0 means 60 s
 }
 
 // Stats are an operation's figures; what is not known is zero.

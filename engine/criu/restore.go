@@ -2,6 +2,7 @@ package criu
 
 import (
 	"context"
+	"io"
 	"maps"
 	"os"
 	"slices"
@@ -28,34 +29,18 @@ func (e *Engine) Restore(ctx context.Context, req engine.RestoreRequest) (engine
 	if err := mayRestore(req); err != nil {
 		return nil, err
 	}
-	var files []*os.File
-	var inherit []*rpc.InheritFd
-	for _, key := range slices.Sorted(maps.Keys(req.Inherit)) {
-		inherit = append(inherit, &rpc.InheritFd{Key: ptr(key), Fd: ptr(int32(firstFD + len(files)))})
-		files = append(files, req.Inherit[key])
+	r, inherit, err := e.startRestore(req)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.ready(ctx, &req); err != nil {
+		r.s.kill()
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout(req.Timeout))
 	defer cancel()
 	begin := time.Now()
-	s, err := start(e.path, req.Images, files...)
-	if err != nil {
-		return nil, e.startFailed(err)
-	}
-	r := &restore{engine: e, s: s, cgroup: req.Cgroup}
-	if req.Lazy {
-		if r.relay, err = lazy.NewRelay(s.images, func() error { return kill(context.Background(), req.Cgroup) }); err != nil {
-			s.kill()
-			return nil, err
-		}
-		s.beside = append(s.beside, r.relay)
-	}
-	// CRIU is moved there before it is asked for anything, so that its children are born there. Not by CLONE_INTO_CGROUP: Linux
-	// 6.18 kills what is born that way into a cgroup that has ever been killed (kill_seq).
-	if err := moveInto(req.Cgroup, s.cmd.Process.Pid); err != nil {
-		s.kill()
-		return nil, errs.New(errs.Failed, "restore into %s: %w", req.Cgroup, err)
-	}
-	opts := options(req.Options, s.images, restoreLog)
+	opts := options(req.Options, r.s.images, restoreLog)
 	opts.LeaveStopped = ptr(final == migration.Stopped)
 	opts.InheritFd = inherit
 	opts.LazyPages = ptr(req.Lazy)
@@ -68,7 +53,7 @@ func (e *Engine) Restore(ctx context.Context, req engine.RestoreRequest) (engine
 	if r.relay != nil {
 		_ = r.relay.Rebuilt() // a Filler that is gone does not vouch either
 	}
-	h := newHold(s, r.pid, engine.Stats{Restore: time.Since(begin)})
+	h := newHold(r.s, r.pid, engine.Stats{Restore: time.Since(begin)})
 	h.committed, h.aborted = r.commit, r.abort
 	h.relay = r.relay
 	return h, nil
@@ -85,17 +70,28 @@ func mayRestore(req engine.RestoreRequest) error {
 	if err := setFrozen(req.Cgroup, false); err != nil { // or CRIU would stand as soon as it is started there
 		return errs.New(errs.Failed, "restore into %s: %w", req.Cgroup, err)
 	}
-	check := image.Check
-	if req.Lazy {
-		if err := mayLazy("restore"); err != nil {
-			return err
-		}
-		check = image.CheckLazy
-	}
-	if err := check(inDir(req.Images, ".")); err != nil {
-		return errs.New(errs.Invalid, "restore: %w", err).WithNext("take the images again")
-	}
 	return nil
+}
+
+// startRestore starts CRIU in the tree's cgroup, where its children are to be born. Not by CLONE_INTO_CGROUP: Linux 6.18 kills what is
+// born that way into a cgroup that has ever been killed (kill_seq). Moving a process costs a grace period of the kernel's, 10 ms and
+// more.
+func (e *Engine) startRestore(req engine.RestoreRequest) (*restore, []*rpc.InheritFd, error) {
+	var files []*os.File
+	var inherit []*rpc.InheritFd
+	for _, key := range slices.Sorted(maps.Keys(req.Inherit)) {
+		inherit = append(inherit, &rpc.InheritFd{Key: ptr(key), Fd: ptr(int32(firstFD + len(files)))})
+		files = append(files, req.Inherit[key])
+	}
+	s, err := start(e.path, req.Images, files...)
+	if err != nil {
+		return nil, nil, e.startFailed(err)
+	}
+	if err := moveInto(req.Cgroup, s.cmd.Process.Pid); err != nil {
+		s.kill()
+		return nil, nil, errs.New(errs.Failed, "restore into %s: %w", req.Cgroup, err)
+	}
+	return &restore{engine: e, s: s, cgroup: req.Cgroup}, inherit, nil
 }
 
 // restore is one restore, from its request to its end.
@@ -105,6 +101,32 @@ type restore struct {
 	cgroup string
 	pid    int
 	relay  *lazy.Relay // of a lazy one, else nil
+}
+
+// ready waits until the images are there, looks at them, and finds who fills the memory that they leave out.
+func (r *restore) ready(ctx context.Context, req *engine.RestoreRequest) (err error) {
+	if req.AtReady != nil {
+		if req.Lazy, err = req.AtReady(ctx); err != nil {
+			return err
+		}
+	}
+	check := image.Check
+	if req.Lazy {
+		if err := mayLazy("restore"); err != nil {
+			return err
+		}
+		check = image.CheckLazy
+	}
+	if err := check(inDir(r.s.images, ".")); err != nil {
+		return errs.New(errs.Invalid, "restore: %w", err).WithNext("take the images again")
+	}
+	if req.Lazy {
+		if r.relay, err = lazy.NewRelay(r.s.images, func() error { return kill(context.Background(), r.cgroup) }); err != nil {
+			return err
+		}
+		r.s.beside = append(r.s.beside, r.relay)
+	}
+	return nil
 }
 
 // toHold brings the restore to its hold, or leaves nothing.
@@ -117,9 +139,7 @@ func (r *restore) toHold(ctx context.Context, opts *rpc.CriuOpts) error {
 		return true, false
 	})
 	if err == nil && resp.GetType() == rpc.CriuReqType_NOTIFY {
-		if err := moveHere(r.s.cmd.Process.Pid, r.cgroup); err != nil {
-			r.engine.log.Debug("CRIU stays in the tree's cgroup until the hold ends", "cgroup", r.cgroup, "error", err)
-		}
+		r.s.beside = append(r.s.beside, r.leaveCgroup())
 		return nil
 	}
 	err = failure("restore", r.s.images, restoreLog, resp, err)
@@ -127,6 +147,26 @@ func (r *restore) toHold(ctx context.Context, opts *rpc.CriuOpts) error {
 		r.engine.log.Error("half-restored processes are left", "cgroup", r.cgroup, "error", err)
 	}
 	return err
+}
+
+// leaveCgroup begins to move CRIU out of the tree's cgroup, which the verdict need not wait for. The closer waits for it.
+func (r *restore) leaveCgroup() io.Closer {
+	moved := make(closer)
+	go func() {
+		defer close(moved)
+		if err := moveHere(r.s.cmd.Process.Pid, r.cgroup); err != nil {
+			r.engine.log.Debug("CRIU stays in the tree's cgroup until the hold ends", "cgroup", r.cgroup, "error", err)
+		}
+	}()
+	return moved
+}
+
+// closer waits, when it is closed, for somebody else to have closed it.
+type closer chan struct{}
+
+func (c closer) Close() error {
+	<-c
+	return nil
 }
 
 // sweep ends CRIU and whatever it has made.

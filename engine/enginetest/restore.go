@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -59,6 +60,37 @@ func restoreKeepsStopped(b *bench) {
 	b.commit(b.restore(migration.Running))
 	b.wantRunning(child)
 	b.s.Resume(b, child)
+	b.wantRunning()
+}
+
+func restoreAhead(b *bench) {
+	b.dumpDead()
+	later := b.newImages()
+	req, asked := b.s.Into(later), false
+	req.AtReady = func(context.Context) (lazy bool, err error) {
+		asked = true
+		return false, os.CopyFS(later.Name(), os.DirFS(b.images.Name()))
+	}
+	h, err := b.e.Restore(b.ctx(), req)
+	if err != nil || !asked {
+		b.Fatalf("asked %v, %v", asked, err)
+	}
+	b.s.Restored(h.Pid())
+	b.wantStill()
+	b.commit(h)
+	b.wantRunning()
+}
+
+func restoreInVain(b *bench) {
+	b.dumpDead()
+	why := errors.New("the images do not come")
+	req := b.s.Into(b.newImages())
+	req.AtReady = func(context.Context) (lazy bool, err error) { return false, why }
+	if _, err := b.e.Restore(b.ctx(), req); !errors.Is(err, why) {
+		b.Errorf("%v", err)
+	}
+	b.wantGone()
+	b.commit(b.restore(migration.Running)) // into the same cgroup, which is empty
 	b.wantRunning()
 }
 

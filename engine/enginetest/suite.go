@@ -26,6 +26,8 @@ func Run(t *testing.T, g Ground) {
 		{"a lost dump stays frozen and can be aborted", dumpLost},
 
 		{"a restore holds the tree still until its verdict", restoreHoldsStill},
+		{"a restore may be asked for before its images are there", restoreAhead},
+		{"a restore whose images do not come leaves nothing", restoreInVain},
 		{"a restore to running runs with the memory it had", restoreRunning},
 		{"a restore to stopped leaves every process stopped", restoreStopped},
 		{"an aborted restore leaves nothing and can be repeated", restoreAborted},

@@ -25,6 +25,14 @@ func (e *Engine) Restore(ctx context.Context, req engine.RestoreRequest) (engine
 	if req.Lazy {
 		return nil, notLazy("restore")
 	}
+	if req.AtReady != nil {
+		if req.Lazy, err = req.AtReady(ctx); err != nil {
+			return nil, err
+		}
+		if req.Lazy {
+			return nil, notLazy("restore")
+		}
+	}
 	if req.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, req.Timeout)

@@ -96,8 +96,8 @@ func (c *Client) call(ctx context.Context, op string, body any, files []*os.File
 	return c.callAsking(ctx, op, body, files, nil, result)
 }
 
-// callAsking makes one call. atFreeze is what answers the keeper's call back.
-func (c *Client) callAsking(ctx context.Context, op string, body any, files []*os.File, atFreeze func(context.Context) error, result any) error {
+// callAsking makes one call. asked is what answers the keeper's call back, nil says yes.
+func (c *Client) callAsking(ctx context.Context, op string, body any, files []*os.File, asked func(context.Context) (any, error), result any) error {
 	conn, err := c.connect(ctx)
 	if err != nil {
 		return err
@@ -125,8 +125,8 @@ func (c *Client) callAsking(ctx context.Context, op string, body any, files []*o
 			return fmt.Errorf("the keeper did not stop its %s in time: %w", op, ctx.Err())
 		case err != nil:
 			return errs.New(errs.Unavailable, "the keeper went away during %s: %w", op, errors.Join(err, engine.ErrLost))
-		case a.Freeze:
-			if err := reply(ctx, conn, atFreeze); err != nil {
+		case a.Asks:
+			if err := reply(ctx, conn, asked); err != nil {
 				return err
 			}
 		case a.Error != nil:
@@ -139,11 +139,18 @@ func (c *Client) callAsking(ctx context.Context, op string, body any, files []*o
 	}
 }
 
-func reply(ctx context.Context, conn *net.UnixConn, atFreeze func(context.Context) error) error {
-	var err error
-	if atFreeze != nil {
-		err = atFreeze(ctx)
+func reply(ctx context.Context, conn *net.UnixConn, asked func(context.Context) (any, error)) error {
+	var said answer
+	if asked != nil {
+		body, err := asked(ctx)
+		said.Error = toWire(err)
+		if said.Body, err = json.Marshal(body); err != nil {
+			return err
+		}
 	}
-	b, _ := json.Marshal(answer{Error: toWire(err)})
-	return send(conn, request{Op: "freeze", Body: b})
+	b, err := json.Marshal(said)
+	if err != nil {
+		return err
+	}
+	return send(conn, request{Op: opReply, Body: b})
 }

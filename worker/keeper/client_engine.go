@@ -30,10 +30,11 @@ func (c *Client) PreDump(ctx context.Context, req engine.PreDumpRequest) (engine
 // Dump is engine.Engine's, done by the keeper: the hold is its, and outlives this worker.
 func (c *Client) Dump(ctx context.Context, req engine.DumpRequest) (engine.Hold, error) {
 	files, pages := dumpFiles(req.Images, req.Pages)
-	ask := req.AtFreeze
+	atFreeze := req.AtFreeze
+	asked := func(ctx context.Context) (any, error) { return nil, atFreeze(ctx) }
 	req.Images, req.Pages, req.AtFreeze = nil, nil, nil
 	var h holdAnswer
-	if err := c.callAsking(ctx, opDump, dumpBody{Request: wireDump(req), Pages: pages, Ask: ask != nil}, files, ask, &h); err != nil {
+	if err := c.callAsking(ctx, opDump, dumpBody{Request: wireDump(req), Pages: pages, Ask: atFreeze != nil}, files, asked, &h); err != nil {
 		return nil, err
 	}
 	return newHold(c, h), nil
@@ -46,9 +47,11 @@ func (c *Client) Restore(ctx context.Context, req engine.RestoreRequest) (engine
 	for key, f := range req.Inherit {
 		keys, files = append(keys, key), append(files, f)
 	}
+	atReady := req.AtReady
+	asked := func(ctx context.Context) (any, error) { return atReady(ctx) }
 	req.Images, req.Inherit = nil, nil
 	var h holdAnswer
-	if err := c.call(ctx, opRestore, restoreBody{Request: req, Inherit: keys}, files, &h); err != nil {
+	if err := c.callAsking(ctx, opRestore, restoreBody{Request: req, Inherit: keys, Ask: atReady != nil}, files, asked, &h); err != nil {
 		return nil, err
 	}
 	return newHold(c, h), nil

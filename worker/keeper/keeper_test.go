@@ -221,7 +221,7 @@ func TestAWorkerThatGoesAwayAtTheFreezeAbortsTheDump(t *testing.T) {
 		t.Fatal(err)
 	}
 	var a answer
-	if _, err := receive(conn, &a); err != nil || !a.Freeze {
+	if _, err := receive(conn, &a); err != nil || !a.Asks {
 		t.Fatalf("the keeper did not ask at the freeze: %+v, %v", a, err)
 	}
 	conn.Close()

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 
@@ -113,7 +114,7 @@ func (k *keeper) dump(cl *call, r request, files []*os.File) (any, error) {
 	}
 	req := b.Request.request(images, pages)
 	if b.Ask {
-		req.AtFreeze = cl.askAtFreeze
+		req.AtFreeze = func(ctx context.Context) error { return cl.ask(ctx, nil) }
 	}
 	if err := k.mayHold(); err != nil {
 		return nil, err
@@ -141,6 +142,12 @@ func (k *keeper) restore(cl *call, r request, files []*os.File) (any, error) {
 	b.Request.Inherit = map[string]*os.File{}
 	for i, key := range b.Inherit {
 		b.Request.Inherit[key] = files[1+i]
+	}
+	if b.Ask {
+		b.Request.AtReady = func(ctx context.Context) (lazy bool, err error) {
+			err = cl.ask(ctx, &lazy)
+			return lazy, err
+		}
 	}
 	if err := k.mayHold(); err != nil {
 		return nil, err

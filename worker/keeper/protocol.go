@@ -17,8 +17,8 @@ import (
 
 // The protocol: the worker connects to the keeper's SOCK_SEQPACKET socket, one connection a call, one packet a message, JSON
 // in it, descriptors beside it. The keeper greets, the worker asks, the keeper answers; before the answer to a dump the
-// keeper may call back once ("freeze"), which the worker replies to. "cancel" asks the keeper to give a call up. A worker
-// that disconnects asks for nothing: what was begun goes on, and a hold is kept.
+// keeper may call back once, which the worker replies to ("reply"). "cancel" asks the keeper to give a call up. A worker
+// that disconnects asks for nothing: what was begun goes on, and a hold is kept. Only a call that it still has to answer is given up.
 
 // version is that of the protocol. A worker speaks with keepers of its own version only; those of another one still keep
 // their trees, holds and exit records, and end when told by a worker that knows them.
@@ -49,6 +49,7 @@ const (
 	opForget    = "forget"     // lets go of an ended hold
 	opQuit      = "quit"
 	opCancel    = "cancel"
+	opReply     = "freeze" // to what the keeper has called back for; named for the first use
 )
 
 type greeting struct {
@@ -63,11 +64,12 @@ type request struct {
 	Body json.RawMessage `json:"body,omitempty"`
 }
 
-// answer ends a call or, with Freeze, calls back.
+// answer ends a call or, with Asks, calls back: at a dump's freeze, or when a restore is ready. The name on the wire is that of the first
+// of these.
 type answer struct {
-	Freeze bool            `json:"freeze,omitempty"`
-	Error  *wireError      `json:"error,omitempty"`
-	Body   json.RawMessage `json:"body,omitempty"`
+	Asks  bool            `json:"freeze,omitempty"`
+	Error *wireError      `json:"error,omitempty"`
+	Body  json.RawMessage `json:"body,omitempty"`
 }
 
 // Bodies.
@@ -92,6 +94,7 @@ type (
 	restoreBody struct {
 		Request engine.RestoreRequest `json:"request"`
 		Inherit []string              `json:"inherit,omitempty"` // keys of the descriptors after the first, which is the images'
+		Ask     bool                  `json:"ask,omitempty"`     // call back when it is ready
 	}
 	treeBody struct {
 		Tree        engine.Tree `json:"tree"`

@@ -141,22 +141,26 @@ func (cl *call) listen() {
 	}
 }
 
-// askAtFreeze calls the worker back while the tree is frozen. Without a worker there is nobody to receive the pages: the dump
-// is given up and the tree runs on.
-func (cl *call) askAtFreeze(ctx context.Context) error {
-	if err := send(cl.conn, answer{Freeze: true}); err != nil {
-		return errs.New(errs.Aborted, "the worker went away during the dump")
+// ask calls the worker back in the middle of its call, and reads its answer into reply unless that is nil. Without a worker there is
+// nobody who would give the call a meaning: it is given up.
+func (cl *call) ask(ctx context.Context, reply any) error {
+	gone := errs.New(errs.Aborted, "the worker went away during its call")
+	if err := send(cl.conn, answer{Asks: true}); err != nil {
+		return gone
 	}
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-cl.gone:
-		return errs.New(errs.Aborted, "the worker went away during the dump")
+		return gone
 	case r := <-cl.more:
 		var a answer
 		if err := json.Unmarshal(r.Body, &a); err != nil {
 			return err
 		}
-		return a.Error.err()
+		if a.Error != nil || reply == nil {
+			return a.Error.err()
+		}
+		return json.Unmarshal(a.Body, reply)
 	}
 }

@@ -114,6 +114,12 @@ func sendPages(w *os.File, memory map[image.Space]map[uint64][]byte) error {
 }
 
 func (m model) Restore(ctx context.Context, req engine.RestoreRequest) (engine.Hold, error) {
+	if req.AtReady != nil {
+		var err error
+		if req.Lazy, err = req.AtReady(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := m.place.step("restore"); err != nil {
 		return nil, err
 	}
