@@ -60,6 +60,17 @@ func (p *pair) nothingIsLent() {
 	}
 }
 
+func TestAnEngineThatDiesWhileItWaitsForTheImagesIsStartedAgain(t *testing.T) {
+	p := newPair(t)
+	p.world.Fail("beta:ready", engine.ErrLost)
+	p.world.Before("alpha:dump", func() { p.world.Fail("beta:ready", nil) })
+	if err := p.run(); err != nil {
+		t.Fatal(err)
+	}
+	p.abort()
+	p.nothingIsLent()
+}
+
 func TestWhateverFailsBeforeTheVerdictTheSourceRunsOn(t *testing.T) {
 	for _, step := range []string{
 		"alpha:lend", "alpha:track", "alpha:round", "alpha:carry", "alpha:dump", "alpha:fence", "alpha:dump-end", "alpha:memory",

@@ -28,6 +28,7 @@ type target struct {
 	channels chan *channel
 	stream   *transfer.Receiver // of the work, as is
 	in       *incoming          // what comes in by it
+	ahead    *restoring         // what comes in is restored by it
 	apart    bool               // memory does not come with the images
 	fills    bool               // and is being filled in
 	hold     engine.Hold
@@ -71,7 +72,7 @@ func (t *target) do(ctx context.Context, op rules.Op) error {
 	case rules.Receive:
 		return t.receive(ctx, t.stream, t.in)
 	case rules.Restore:
-		return t.restore(ctx, t.in.fill)
+		return t.restore(ctx)
 	case rules.VouchFor:
 		return t.vouchFor(ctx, t.in.fill)
 	case rules.WriteHeld:
@@ -150,7 +151,11 @@ func (t *target) work(ctx context.Context) error {
 	}
 	defer in.fill.close()
 	t.stream, t.in = stream, in
-	defer func() { t.stream, t.in = nil, nil }()
+	t.ahead = t.restoreAhead(ctx)
+	defer func() {
+		t.ahead.end()
+		t.stream, t.in, t.ahead = nil, nil, nil
+	}()
 	if _, err := t.run(ctx, rules.Receiving); err != nil {
 		return err
 	}
@@ -200,8 +205,49 @@ func (t *target) receive(ctx context.Context, stream *transfer.Receiver, in *inc
 	}
 }
 
+// restoring is a restore that is asked for while the tree is still being copied: its engine is ready by the time that the images are.
+type restoring struct {
+	images chan struct{} // closed when they are complete
+	ended  chan error    // has how it ended, once
+	end    func()        // gives it up unless it has ended, and waits for that
+}
+
+// restoreAhead begins to restore what will have come in.
+func (t *target) restoreAhead(ctx context.Context) *restoring {
+	r, over := &restoring{images: make(chan struct{}), ended: make(chan error, 1)}, make(chan struct{})
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer close(over)
+		r.ended <- t.rebuild(ctx, r.images)
+	}()
+	r.end = func() {
+		cancel()
+		<-over
+	}
+	return r
+}
+
 // restore rebuilds the tree and returns while it is held: no instruction of it has run.
-func (t *target) restore(ctx context.Context, memory *memory) error {
+func (t *target) restore(ctx context.Context) error {
+	begun := time.Now()
+	select {
+	case err := <-t.ahead.ended: // an engine that sat idle may have been killed, and nothing of the tree with it
+		t.log.Warn("the engine that was started ahead is gone", "error", err)
+		t.ahead.end()
+		t.ahead = t.restoreAhead(ctx)
+	default:
+	}
+	close(t.ahead.images)
+	if err := <-t.ahead.ended; err != nil {
+		return err
+	}
+	t.log.Info("tree rebuilt", "took", time.Since(begun))
+	t.pid = t.hold.Pid()
+	return nil
+}
+
+// rebuild rebuilds the tree once its images are complete.
+func (t *target) rebuild(ctx context.Context, complete <-chan struct{}) error {
 	dir, err := os.Open(t.shell.Images())
 	if err != nil {
 		return errs.New(errs.Failed, "open images: %w", err)
@@ -212,22 +258,23 @@ func (t *target) restore(ctx context.Context, memory *memory) error {
 		return err
 	}
 	defer closeAll()
-	begun := time.Now()
-	t.apart = memory != nil && memory.pages > 0
-	if t.apart {
-		if err := memory.seal(); err != nil {
-			return err
-		}
-	}
 	t.hold, err = t.shell.Engine().Restore(ctx, engine.RestoreRequest{
 		Images: dir, Options: t.shell.Options(), FinalState: t.final, Cgroup: t.shell.Cgroup(), Inherit: inherit,
-		Lazy: t.apart,
+		AtReady: func(ctx context.Context) (lazy bool, err error) {
+			select {
+			case <-complete:
+			case <-ctx.Done():
+				return false, ctx.Err()
+			}
+			if t.apart = t.in.fill != nil && t.in.fill.pages > 0; t.apart {
+				err = t.in.fill.seal()
+			}
+			return t.apart, err
+		},
 	})
 	if err != nil {
 		return errs.New(errs.KindOf(err), "restore %s on %s: %w", t.req.Spec.Name, t.host.cfg.Host, err)
 	}
-	t.log.Info("tree rebuilt", "took", time.Since(begun))
-	t.pid = t.hold.Pid()
 	return nil
 }
 

@@ -114,6 +114,9 @@ func sendPages(w *os.File, memory map[image.Space]map[uint64][]byte) error {
 }
 
 func (m model) Restore(ctx context.Context, req engine.RestoreRequest) (engine.Hold, error) {
+	if err := m.place.step("ready"); err != nil {
+		return nil, err
+	}
 	if req.AtReady != nil {
 		var err error
 		if req.Lazy, err = req.AtReady(ctx); err != nil {
