@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"fmt"
 	"io"
 	"math"
 	"net"
@@ -88,13 +89,15 @@ func shortestTrip(t *testing.T, alpha, beta *host.Host) time.Duration {
 	return best
 }
 
+// TestShapedLinkHasItsRateAndDelay holds a link to both at every look. That it carries nearly its rate, with nearly its delay, is
+// seen once the machine lets it.
 func TestShapedLinkHasItsRateAndDelay(t *testing.T) {
 	bed := hosttest.Bed(t, "alpha", "beta")
 	alpha, beta := bed.Hosts()[0], bed.Hosts()[1]
 	for _, c := range []struct {
 		name     string
 		shape    host.Shape
-		rate     [2]float64 // of payload, Mbit/s, least and most
+		rate     [2]float64 // of payload, Mbit/s: reached, never more
 		trip     time.Duration
 		tripMore time.Duration
 	}{
@@ -107,15 +110,22 @@ func TestShapedLinkHasItsRateAndDelay(t *testing.T) {
 			if err := bed.Link("beta").Set(c.shape); err != nil {
 				t.Fatal(err)
 			}
-			trip := shortestTrip(t, alpha, beta)
-			rate, cpu := throughput(t, alpha, beta, time.Second)
-			t.Logf("%.0f Mbit/s of payload, shortest round trip %s, %s of processor time a second", rate/1e6, trip, cpu)
-			if trip < c.trip || trip > c.trip+c.tripMore {
-				t.Errorf("round trip %s, want %s and at most %s more", trip, c.trip, c.tripMore)
-			}
-			if rate < c.rate[0]*1e6 || rate > c.rate[1]*1e6 {
-				t.Errorf("%.1f Mbit/s, want %v", rate/1e6, c.rate)
-			}
+			hosttest.Eventually(t, fmt.Sprintf("a round trip of at most %s more than %s", c.tripMore, c.trip), func() bool {
+				trip := shortestTrip(t, alpha, beta)
+				t.Logf("shortest round trip %s", trip)
+				if trip < c.trip {
+					t.Fatalf("round trip %s, want at least %s", trip, c.trip)
+				}
+				return trip <= c.trip+c.tripMore
+			})
+			hosttest.Eventually(t, fmt.Sprintf("%.0f Mbit/s of payload", c.rate[0]), func() bool {
+				rate, cpu := throughput(t, alpha, beta, time.Second)
+				t.Logf("%.0f Mbit/s of payload, %s of processor time a second", rate/1e6, cpu)
+				if rate > c.rate[1]*1e6 {
+					t.Fatalf("%.1f Mbit/s, want at most %.0f", rate/1e6, c.rate[1])
+				}
+				return rate >= c.rate[0]*1e6
+			})
 		})
 	}
 }
