@@ -27,7 +27,7 @@ type SenderConfig struct {
 	Migration   migration.ID
 	Epoch       migration.Epoch
 	Slots       uint32        // use at most so many of the target's slots; 0 is all it grants
-	Compression string        // "", "none", "s2", "zstd"; "" begins with zstd and follows the bottleneck
+	Compression string        // "", "none", "s2", "zstd"; "" follows the bottleneck
 	Limiter     *rate.Limiter // of the bytes on the wire, nil for none; see SetLimit
 	// Redial makes a new connection: after one was lost, where it is called until it succeeds or the stream's context is done,
 	// with pauses between; and for a far and fast link, which takes several. It may be called by several goroutines. nil
