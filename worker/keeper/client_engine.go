@@ -11,7 +11,7 @@ import (
 	"drover/worker/cgroup"
 )
 
-// Probe is engine.Engine's, done by the keeper; so are PreDump, Dump, Restore, Kill and Continue.
+// Probe is engine.Engine's, done by the keeper; so are PreDump, Dump, Restore and Continue.
 func (c *Client) Probe(ctx context.Context) (engine.Features, error) {
 	var f engine.Features
 	err := c.call(ctx, opProbe, nil, nil, &f)
@@ -57,9 +57,12 @@ func (c *Client) Restore(ctx context.Context, req engine.RestoreRequest) (engine
 	return newHold(c, h), nil
 }
 
-// Kill is engine.Engine's, done by the keeper.
+// Kill is engine.Engine's. It needs no keeper: one that is stopped, or has ended with its tree, cannot keep the rest of it alive.
 func (c *Client) Kill(ctx context.Context, t engine.Tree) error {
-	return c.call(ctx, opKill, treeBody{Tree: t}, nil, nil)
+	if t.Cgroup == "" {
+		return errs.New(errs.Invalid, "kill pid %d: a tree is killed by its cgroup, and none was given", t.Pid)
+	}
+	return cgroup.Group(t.Cgroup).Kill(ctx)
 }
 
 // Continue is engine.Engine's, done by the keeper.

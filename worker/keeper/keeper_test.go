@@ -71,7 +71,7 @@ func (m *model) Restore(_ context.Context, r engine.RestoreRequest) (engine.Hold
 	}
 	return m.held(os.Getpid()), nil
 }
-func (m *model) Kill(context.Context, engine.Tree) error { return engine.ErrGone }
+func (m *model) Kill(context.Context, engine.Tree) error { return nil }
 func (m *model) Continue(_ context.Context, t engine.Tree, keep []int) error {
 	return errs.New(errs.Refused, "%d keeps %v", t.Pid, keep).WithNext("do this")
 }
@@ -359,11 +359,19 @@ func TestARefusedCommitLeavesTheHold(t *testing.T) {
 	}
 }
 
+// A tree that has ended takes its keeper with it: what it left running is killed all the same, or nothing could be proved of it.
+func TestAKillNeedsNoKeeper(t *testing.T) {
+	nobody := &Client{Dir: Dir(t.TempDir())}
+	if err := nobody.Kill(t.Context(), engine.Tree{Cgroup: filepath.Join(t.TempDir(), "gone")}); err != nil {
+		t.Errorf("of a group that is gone: %v", err)
+	}
+	if err := nobody.Kill(t.Context(), engine.Tree{Pid: 7}); errs.KindOf(err) != errs.Invalid {
+		t.Errorf("without a group: %v", err)
+	}
+}
+
 func TestErrorsKeepTheirKindTheirNextStepAndTheirSentinel(t *testing.T) {
 	_, c := serving(t, &model{})
-	if err := c.Kill(t.Context(), engine.Tree{}); !errors.Is(err, engine.ErrGone) || err.Error() != engine.ErrGone.Error() {
-		t.Errorf("kill: %v", err)
-	}
 	if _, err := c.PreDump(t.Context(), engine.PreDumpRequest{Images: images(t)}); !errors.Is(err, engine.ErrNoTracking) {
 		t.Errorf("pre-dump: %v", err)
 	}

@@ -40,13 +40,10 @@ func (k *keeper) do(cl *call, r request, files []*os.File) (any, error) {
 		return k.dump(cl, r, files)
 	case opRestore:
 		return k.restore(cl, r, files)
-	case opKill, opContinue:
+	case opContinue:
 		b, err := body[treeBody](r)
 		if err != nil {
 			return nil, err
-		}
-		if r.Op == opKill {
-			return nil, k.engine.Kill(cl.ctx, b.Tree)
 		}
 		return nil, k.engine.Continue(cl.ctx, b.Tree, b.KeepStopped)
 	case opHold, opCommit, opAbort, opAwaitLost, opForget:

@@ -40,7 +40,6 @@ const (
 	opPreDump   = "predump"
 	opDump      = "dump"
 	opRestore   = "restore"
-	opKill      = "kill"
 	opContinue  = "continue"
 	opHold      = "hold"
 	opCommit    = "commit"
