@@ -31,6 +31,9 @@ func (c *Coordinator) Cluster(ctx context.Context) (api.ClusterStatus, error) {
 	if l := c.lead.Load(); l != nil {
 		out.Keys = c.keyStates(ctx, l)
 	}
+	if leader == "" {
+		out.UnderWay = c.underWay()
+	}
 	return out, nil
 }
 
@@ -57,6 +60,18 @@ func (c *Coordinator) self() api.CoordinatorState {
 	return api.CoordinatorState{
 		Name: c.cfg.Name, Healthy: true, CertificateUntil: id.Expires(), Trusts: id.Trust.Fingerprints(), SignedBy: ssh.FingerprintSHA256(id.UserCert.SignatureKey),
 	}
+}
+
+// underWay are the migrations that have not ended, by the record as it is here.
+func (c *Coordinator) underWay() (out []api.UnderWay) {
+	c.node.Read(func(s *record.State) {
+		for _, m := range sorted(s.Migrations) {
+			if !m.Phase.Final() {
+				out = append(out, api.UnderWay{Migration: m.ID, Workload: m.Workload, Source: m.Source, Target: m.Target, Phase: m.Phase, Since: m.Since()})
+			}
+		}
+	})
+	return out
 }
 
 // Hosts are the cluster's hosts by name.

@@ -149,14 +149,15 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// eventually PATTERN VERB ARGS... runs drover until its output matches.
-func eventually(ts *testscript.TestScript, _ bool, args []string) {
+// eventually PATTERN VERB ARGS... runs drover until it succeeds and its output matches; negated, until it does not succeed, and its
+// output matches.
+func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	pattern := regexp.MustCompile(args[0])
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
 	deadline := time.After(time.Minute)
 	for {
-		if err := ts.Exec("drover", args[1:]...); err == nil && pattern.MatchString(ts.ReadFile("stdout")) {
+		if err := ts.Exec("drover", args[1:]...); (err != nil) == neg && pattern.MatchString(ts.ReadFile("stdout")) {
 			return
 		}
 		select {

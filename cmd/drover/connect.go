@@ -115,15 +115,31 @@ func firstWithLeader(ctx context.Context, addresses []string, reach func(address
 		}()
 	}
 	var failed []error
+	var alone api.ClusterStatus // of one that answers and knows no leader
 	for range addresses {
 		got := <-answers
 		if got.err == nil {
 			return got.from, got.status, nil
 		}
 		failed = append(failed, got.err)
+		if len(got.status.Coordinators) > 0 {
+			alone = got.status
+		}
 	}
-	return nil, api.ClusterStatus{}, nobody(addresses, failed)
+	err := nobody(addresses, failed)
+	if len(alone.Coordinators) > 0 {
+		err = leaderless{err, alone}
+	}
+	return nil, api.ClusterStatus{}, err
 }
+
+// leaderless is that nobody leads, with what one of the coordinators that answer knows nevertheless.
+type leaderless struct {
+	error
+	status api.ClusterStatus
+}
+
+func (l leaderless) Unwrap() error { return l.error }
 
 func knowsLeader(ctx context.Context, c api.Coordinator, address string) (api.ClusterStatus, error) {
 	status, err := c.Cluster(ctx)
@@ -140,7 +156,7 @@ func knowsLeader(ctx context.Context, c api.Coordinator, address string) (api.Cl
 func nobody(addresses []string, failed []error) error {
 	said := make([]string, len(failed))
 	kind := errs.Unavailable
-	next := "see that a majority of the coordinators runs and can be reached from here"
+	next := "see that a majority of the coordinators runs and can be reached from here: drover status says who answers"
 	for i, err := range failed {
 		said[i] = err.Error()
 		if k := errs.KindOf(err); k != errs.Unavailable {

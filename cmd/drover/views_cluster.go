@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"drover/coordinator/api"
+	"drover/internal/migration"
 	"drover/internal/pki"
 )
 
@@ -28,6 +29,35 @@ func (v clusterView) text(w io.Writer) {
 	}
 	table(w, "COORDINATOR ADDRESS CERTIFICATE STATE", rows)
 	v.keys(w)
+	v.waiting(w)
+}
+
+// waiting lists the migrations that nobody drives.
+func (v clusterView) waiting(w io.Writer) {
+	if len(v.UnderWay) == 0 {
+		return
+	}
+	var rows [][]string
+	for _, m := range v.UnderWay {
+		rows = append(rows, []string{string(m.Migration), m.Workload, m.Source, m.Target, string(m.Phase), clock(m.Since), waitsAs(m.Phase)})
+	}
+	fmt.Fprintln(w)
+	table(w, "WAITING WORKLOAD FROM TO PHASE SINCE AND", rows)
+}
+
+// waitsAs is what a migration that nobody drives does meanwhile.
+func waitsAs(p migration.Phase) string {
+	switch p {
+	case migration.Admitted, migration.Copying:
+		return "its tree runs on the source, copying goes on"
+	case migration.Frozen, migration.Staged, migration.Held:
+		return "its tree is held until there is a verdict"
+	case migration.Committed:
+		return "COMMIT is recorded: held until its target has heard of it"
+	case migration.Released:
+		return "its tree runs on the target, the source's is held"
+	}
+	return "its tree runs on the source, or is held until that has heard of the verdict"
 }
 
 // keys says how far a change of the cluster's key is, if there is one.

@@ -102,6 +102,9 @@ type ClusterStatus struct {
 	Index        uint64             `json:"index"` // last applied
 	Coordinators []CoordinatorState `json:"coordinators"`
 	Keys         []ClusterKey       `json:"keys,omitempty"` // of the authority, oldest first; none until it was first changed
+	// UnderWay are the migrations that have not ended, as far as the coordinator that answers knows; only while nobody leads, when no
+	// other call says so.
+	UnderWay []UnderWay `json:"under_way,omitempty"`
 }
 
 // Steps of a change of the cluster's key.
@@ -120,6 +123,16 @@ type ClusterKey struct {
 	Since       time.Time `json:"since"`
 	// Waiting are the members that a new key's switch or an old key's retirement would cut off.
 	Waiting []string `json:"waiting,omitempty"`
+}
+
+// UnderWay is a migration that waits for a leader.
+type UnderWay struct {
+	Migration migration.ID    `json:"migration"`
+	Workload  string          `json:"workload"`
+	Source    string          `json:"source"`
+	Target    string          `json:"target"`
+	Phase     migration.Phase `json:"phase"`
+	Since     time.Time       `json:"since"`
 }
 
 // CoordinatorState is one member.

@@ -13,8 +13,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
-	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 
 	"drover/coordinator/record"
 	"drover/internal/errs"
@@ -38,8 +37,9 @@ type Node struct {
 	self      Peer
 	raft      *raft.Raft
 	transport *raft.NetworkTransport
-	store     *raftboltdb.BoltStore
+	store     *store
 	fsm       *fsm
+	lock      *os.File
 	fresh     atomic.Uint64 // the term in which a barrier has passed: the record holds all that earlier leaders acknowledged
 }
 
@@ -53,30 +53,66 @@ const (
 	handOver       = time.Second
 )
 
-// Open starts a node from what its directory holds. A new node takes part once a leader has added it or Found was called.
+// Open starts a node from what its directory holds, all of which it has read and found whole: else it fails and says which file is not. A new node takes part once a leader has added it or Found was called.
 func Open(cfg Config) (*Node, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, errs.New(errs.Failed, "make the record's directory: %w", err)
 	}
-	file := filepath.Join(cfg.Dir, "raft.db")
-	store, err := raftboltdb.New(raftboltdb.Options{Path: file, BoltOptions: &bbolt.Options{Timeout: 2 * time.Second}})
+	lock, err := lockDir(cfg.Dir)
 	if err != nil {
-		return nil, errs.New(errs.Failed, "open the log %s: %w", file, err).WithNext("see that no other coordinator uses this directory")
+		return nil, err
+	}
+	n, err := openNode(cfg)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	n.lock = lock
+	return n, nil
+}
+
+// lockDir takes the directory for this process, until the file is closed.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, errs.New(errs.Failed, "lock the record: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, errs.New(errs.Conflict, "the record in %s is in use: %w", dir, err).WithNext("see that no other coordinator uses this directory")
+	}
+	return f, nil
+}
+
+func openNode(cfg Config) (*Node, error) {
+	snapshots, err := openSnapshots(cfg.Dir, keepSnapshots, newRaftLog(cfg.Log))
+	if err != nil {
+		return nil, errs.New(errs.Failed, "open the snapshots in %s: %w", cfg.Dir, err)
+	}
+	if err := verify(cfg.Dir, snapshots); err != nil {
+		return nil, err
+	}
+	file := filepath.Join(cfg.Dir, logFile)
+	if _, err := os.Stat(file); err == nil {
+		if err := renew(file); err != nil {
+			return nil, errs.New(errs.Failed, "write the log %s anew: %w", file, err).WithNext("see that the disk has room")
+		}
+	}
+	store, err := openStore(file)
+	if err != nil {
+		return nil, errs.New(errs.Failed, "open the log %s: %w", file, err)
+	}
+	if err := writeSynced(begunMark(cfg.Dir), nil); err != nil {
+		return nil, errors.Join(errs.New(errs.Failed, "note that a record was begun: %w", err), store.Close())
 	}
 	n := &Node{self: cfg.Self, store: store, fsm: newFSM()}
-	if err := n.start(cfg); err != nil {
-		store.Close()
-		return nil, err
+	if err := n.start(cfg, snapshots); err != nil {
+		return nil, errors.Join(err, store.Close())
 	}
 	return n, nil
 }
 
-func (n *Node) start(cfg Config) error {
+func (n *Node) start(cfg Config, snapshots raft.SnapshotStore) error {
 	log := newRaftLog(cfg.Log)
-	snapshots, err := raft.NewFileSnapshotStoreWithLogger(cfg.Dir, keepSnapshots, log)
-	if err != nil {
-		return errs.New(errs.Failed, "open the snapshots in %s: %w", cfg.Dir, err)
-	}
 	cache, err := raft.NewLogCache(cachedEntries, n.store)
 	if err != nil {
 		return err
@@ -124,7 +160,7 @@ func (n *Node) Close() error {
 		cancel()
 	}
 	err := n.raft.Shutdown().Error()
-	return errors.Join(err, n.transport.Close(), n.store.Close())
+	return errors.Join(err, n.transport.Close(), n.store.Close(), n.lock.Close())
 }
 
 // Found makes this node a cluster of one and writes the first command. On a node that has a record already it changes nothing.
