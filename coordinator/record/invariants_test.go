@@ -8,6 +8,7 @@ import (
 
 	"drover/coordinator/api"
 	"drover/internal/migration"
+	"drover/internal/safety"
 )
 
 // TestWhateverIsProposedTheRecordKeepsItsPromises throws commands in any order at the record, right ones and stale ones, and
@@ -88,11 +89,10 @@ func promises(r *rapid.T, b *book, past map[string]Workload, verdicts map[migrat
 			}
 			underWay[m.Workload] = id
 		}
-		was, is := verdicts[id], m.Verdict()
-		if was != is && was != migration.Undecided && !(was == migration.Commit && is == migration.Reclaim) {
-			r.Fatalf("the verdict of %s was %q and is %q", id, was, is)
+		if err := safety.VerdictStands(verdicts[id], m.Verdict()); err != nil {
+			r.Fatalf("%s: %v", id, err)
 		}
-		verdicts[id] = is
+		verdicts[id] = m.Verdict()
 		phase := m.Transitions[0].Phase
 		if phase != migration.Admitted {
 			r.Fatalf("%s began as %s", id, phase)
@@ -112,11 +112,8 @@ func promises(r *rapid.T, b *book, past map[string]Workload, verdicts map[migrat
 			r.Fatalf("%s says it is moved by %q, the migrations say %q", name, w.Migration, underWay[name])
 		}
 		if before, known := past[name]; known {
-			if w.Epoch < before.Epoch {
-				r.Fatalf("the epoch of %s fell from %d to %d", name, before.Epoch, w.Epoch)
-			}
-			if w.Owner != before.Owner && w.Epoch == before.Epoch {
-				r.Fatalf("%s went from %s to %s within epoch %d", name, before.Owner, w.Owner, w.Epoch)
+			if err := safety.EpochRises(before.Owner, before.Epoch, w.Owner, w.Epoch); err != nil {
+				r.Fatalf("%s: %v", name, err)
 			}
 		}
 		past[name] = w
