@@ -142,9 +142,13 @@ func (h *hold) Stats() engine.Stats {
 	return h.stats
 }
 
+// Commit of a hold whose keeper has died is engine.ErrLost: nobody is left who could carry it out.
 func (h *hold) Commit(ctx context.Context) (engine.Stats, error) {
 	var s engine.Stats
 	if err := h.client.call(ctx, opCommit, holdBody{ID: h.said.ID}, nil, &s); err != nil {
+		if !errors.Is(err, engine.ErrLost) && h.client.dead() {
+			err = errs.New(errs.Failed, "the keeper that held it has died: %w", errors.Join(err, engine.ErrLost))
+		}
 		return h.Stats(), err
 	}
 	h.mu.Lock()

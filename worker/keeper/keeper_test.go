@@ -411,6 +411,13 @@ func TestALostHoldIsNoticed(t *testing.T) {
 	}
 }
 
+func TestACommitToADeadKeeperIsLost(t *testing.T) {
+	h := newHold(&Client{Dir: Dir(t.TempDir())}, holdAnswer{ID: 1, Kind: opRestore})
+	if _, err := h.Commit(t.Context()); !errors.Is(err, engine.ErrLost) {
+		t.Errorf("it can be committed later: %v", err)
+	}
+}
+
 func TestWhatIsNotARequestHarmsNobody(t *testing.T) {
 	_, c := serving(t, &model{})
 	for _, garbage := range []string{"{", `{"op":"nosuch"}`, `{"op":"dump","body":{}}`, `{"op":"restore","body":{"inherit":["a"]}}`, `{"op":"commit","body":{"id":9}}`, `{"op":"start","body":[]}`} {
