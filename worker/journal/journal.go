@@ -59,7 +59,7 @@ func (j *Journal) load() (Contents, error) {
 	if err != nil {
 		return Contents{}, errs.New(errs.Failed, "read journal: %w", err)
 	}
-	got, err := parse(raw)
+	got, err := Parse(raw)
 	if err != nil {
 		return Contents{}, errs.New(errs.Failed, "journal %s: %w", j.path, err).
 			WithNext("what this host held is no longer known: look with `drover show` at what each workload's record says, move the file away, start the worker again")
@@ -85,7 +85,7 @@ func (j *Journal) Append(r Record) error {
 		return errs.New(errs.Failed, "journal %s has failed before: %w", j.path, j.broken).WithNext("mend the disk and restart the worker")
 	}
 	r.Seq, r.Time = j.next, time.Now()
-	line, err := encode(r)
+	line, err := Encode(r)
 	if err != nil {
 		return errs.New(errs.Failed, "journal step %s of migration %s: %w", r.Step, r.Migration, err)
 	}
@@ -127,7 +127,7 @@ func (j *Journal) choose(keep func(Record) bool) (content []byte, kept uint64, e
 	if err != nil {
 		return nil, 0, err
 	}
-	got, err := parse(raw)
+	got, err := Parse(raw)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -137,7 +137,7 @@ func (j *Journal) choose(keep func(Record) bool) (content []byte, kept uint64, e
 		}
 		kept++
 		r.Seq = kept
-		line, err := encode(r)
+		line, err := Encode(r)
 		if err != nil {
 			return nil, 0, err
 		}

@@ -183,12 +183,12 @@ func TestAfterAFailedWriteNothingIsAppended(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	line, _ := encode(Record{Seq: 1, Step: "open"})
+	line, _ := Encode(Record{Seq: 1, Step: "open"})
 	f.Add(line)
 	f.Add(append(append([]byte{}, line...), line...))
 	f.Add([]byte("\n\n"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		got, err := parse(raw)
+		got, err := Parse(raw)
 		if err == nil && got.Torn > len(raw) {
 			t.Errorf("torn %d of %d bytes", got.Torn, len(raw))
 		}

@@ -16,7 +16,8 @@ type Contents struct {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func encode(r Record) ([]byte, error) {
+// Encode is a record as it stands in a journal: one line.
+func Encode(r Record) ([]byte, error) {
 	body, err := json.Marshal(r)
 	if err != nil {
 		return nil, err
@@ -40,9 +41,9 @@ func decode(line []byte) (r Record, err error) {
 	return r, nil
 }
 
-// parse reads a journal's bytes. Only what follows the last good record may be bad, and only if it is a single line: one
+// Parse reads a journal's bytes. Only what follows the last good record may be bad, and only if it is a single line: one
 // append was under way when the crash came.
-func parse(raw []byte) (Contents, error) {
+func Parse(raw []byte) (Contents, error) {
 	var got Contents
 	before := uint64(0)
 	for at, n := 0, 1; at < len(raw); n++ {
