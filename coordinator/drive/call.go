@@ -31,9 +31,12 @@ type answer struct {
 
 // start does a in its slot.
 func (d *driver) start(ctx context.Context, s *slot, a Action) {
+	if a.Do == Look {
+		a.At = time.Now()
+	}
 	call := d.call(a)
 	limited, cancel := context.WithTimeout(ctx, limits[a.Do])
-	if !s.doing.same(a) {
+	if !s.doing.Same(a) {
 		s.pause = 0
 	}
 	s.busy, s.doing, s.cancel = true, a, cancel
@@ -177,6 +180,10 @@ func (d *driver) open(a Action, w workerapi.Worker) func(context.Context) answer
 	m, spec, inv := d.view.Migration, d.workload.Spec, d.inventory
 	var past []workerapi.PastMove
 	d.log.Read(func(s *record.State) { past = Past(s, m.Source, m.Target) })
+	boot := m.SourceBoot
+	if a.Role == migration.Target {
+		boot = m.TargetBoot
+	}
 	source, src, dst := d.worker(migration.Source), d.host(migration.Source), d.host(migration.Target)
 	return func(ctx context.Context) answer {
 		if inv == nil {
@@ -187,7 +194,7 @@ func (d *driver) open(a Action, w workerapi.Worker) func(context.Context) answer
 			inv = &found
 		}
 		st, err := w.Open(ctx, workerapi.OpenRequest{
-			Migration: m.ID, Role: a.Role, Epoch: a.Epoch, Spec: spec, Inventory: *inv, Options: m.Options, Past: past,
+			Migration: m.ID, Role: a.Role, Epoch: a.Epoch, Boot: boot, Spec: spec, Inventory: *inv, Options: m.Options, Past: past,
 			Source: workerapi.Peer{Host: src.Name, Address: src.Address}, Target: workerapi.Peer{Host: dst.Name, Address: dst.Address},
 			HostLimit: &src.Bandwidth,
 		})

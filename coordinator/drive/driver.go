@@ -91,27 +91,10 @@ func (d *driver) run(ctx context.Context) error {
 
 // refresh brings the view up to the record; false if the migration is not in it.
 func (d *driver) refresh() (known bool) {
-	v := &d.view
 	d.log.Read(func(s *record.State) {
-		if v.Migration, known = s.Migrations[d.id]; !known {
-			return
-		}
-		m := v.Migration
-		d.workload = s.Workloads[m.Workload]
-		v.Epoch = d.workload.Epoch
-		for _, role := range []migration.Role{migration.Source, migration.Target} {
-			side, host, boot := v.side(role), m.Source, m.SourceBoot
-			if role == migration.Target {
-				host, boot = m.Target, m.TargetBoot
-			}
-			_, in := s.Hosts[host]
-			now := d.hosts.Boot(host)
-			side.Host, side.Removed, side.Boot = host, !in, now
-			side.Fenced = m.Fenced(role)
-			side.Rebooted = boot != "" && now != "" && now != boot
-		}
+		known = d.view.Refresh(s, d.id, d.hosts.Boot, time.Now())
+		d.workload = s.Workloads[d.view.Migration.Workload]
 	})
-	v.Now = time.Now()
 	return known
 }
 
@@ -126,12 +109,12 @@ func (d *driver) act(ctx context.Context) (again time.Time) {
 			}
 			continue
 		}
-		if _, taken := wanted[a.slot()]; !taken { // the first asked for goes first
-			wanted[a.slot()] = a
+		if _, taken := wanted[a.Slot()]; !taken { // the first asked for goes first
+			wanted[a.Slot()] = a
 		}
 	}
 	for name, s := range d.slots {
-		if a, ok := wanted[name]; s.busy && s.doing.Do != Record && (!ok || !s.doing.same(a)) {
+		if a, ok := wanted[name]; s.busy && s.doing.Do != Record && (!ok || !s.doing.Same(a)) {
 			s.cancel() // its result still comes, then the next may go
 		}
 	}
@@ -143,7 +126,7 @@ func (d *driver) act(ctx context.Context) (again time.Time) {
 		}
 		switch {
 		case s.busy:
-		case s.doing.same(a) && d.view.Now.Before(s.retry):
+		case s.doing.Same(a) && d.view.Now.Before(s.retry):
 			if s.retry.Before(again) {
 				again = s.retry
 			}
@@ -154,8 +137,8 @@ func (d *driver) act(ctx context.Context) (again time.Time) {
 	return again
 }
 
-// slot is the name of the slot an action goes to. A look changes nothing and waits for nobody.
-func (a Action) slot() string {
+// Slot is the name of the slot an action goes to: of those that go to one, only one is done at a time. A look changes nothing and waits for nobody.
+func (a Action) Slot() string {
 	switch a.Do {
 	case Record:
 		return "log"
@@ -167,7 +150,7 @@ func (a Action) slot() string {
 	return string(a.Role)
 }
 
-// same says whether two actions ask for the same.
-func (a Action) same(b Action) bool {
+// Same says whether two actions ask for the same.
+func (a Action) Same(b Action) bool {
 	return a.Do == b.Do && a.Role == b.Role && a.Verdict == b.Verdict && a.Epoch == b.Epoch && a.Limit == b.Limit
 }

@@ -30,8 +30,8 @@ type Action struct {
 	Verdict migration.Verdict
 	Epoch   migration.Epoch
 	Change  record.Change
-	Limit   int64 // bytes a second, 0 is none
-	At      time.Time
+	Limit   int64     // bytes a second, 0 is none
+	At      time.Time // wake: when; look: when it was asked
 }
 
 // How long the driver bears with a host that does not answer before the verdict, and with a cut-over that does not end.
@@ -192,15 +192,20 @@ func (v *View) probation() []Action {
 			acts = append(acts, Action{Do: Look, Role: migration.Target})
 		}
 		return append(acts, Action{Do: Wake, At: end})
-	case !m.ProbationOver && (!v.Target.Lost.IsZero() || v.Target.Seen.Before(end)):
-		// Nobody has seen the target live after the end: the source stays held until somebody has.
+	case !m.ProbationOver && (!v.Target.Lost.IsZero() || v.Target.Asked.Before(end)):
+		// Nobody has asked the target after the end whether it lives: the source stays held until somebody has, and knows.
 		acts = append(acts, Action{Do: Look, Role: migration.Target})
 		if !v.Target.Lost.IsZero() {
 			acts = append(acts, v.note("%s does not answer: the source stays held until %s is known to live there", m.Target, m.Workload)...)
 		}
 		return acts
-	case !m.ProbationOver && v.Target.Absent:
-		return append(append(acts, v.note("%s knows nothing of this migration: look there whether %s runs", m.Target, m.Workload)...),
+	case !m.ProbationOver && v.Target.step() != workerapi.StepReleased:
+		// It answers, and does not say that the tree runs there. A host that has rebooted is known for it only by its next heartbeat.
+		says := "knows nothing of this migration"
+		if !v.Target.Absent {
+			says = "does not say that the tree lives there: " + v.Target.Session.Error
+		}
+		return append(append(acts, v.note("%s %s; look there whether %s runs: the source stays held", m.Target, says, m.Workload)...),
 			Action{Do: Wake, At: v.Now.Add(time.Second)}, Action{Do: Look, Role: migration.Target})
 	case !m.ProbationOver && v.Target.Session.Filling != nil:
 		return append(acts, v.note("%s is still filling in the memory of %s: the source stays held until it has", m.Target, m.Workload)...)
@@ -219,16 +224,17 @@ func (v *View) probation() []Action {
 // undoAbort has both hosts undo, at once: before COMMIT no code of the tree has run on the target.
 func (v *View) undoAbort() []Action {
 	var acts []Action
+	var open []Side
 	for _, role := range []migration.Role{migration.Source, migration.Target} {
 		if s := v.side(role); !s.undone() {
 			acts = append(acts, Action{Do: Decide, Role: role, Verdict: migration.Abort, Epoch: v.Migration.Epoch})
-			acts = append(acts, v.waitingFor(*s)...)
+			open = append(open, *s)
 		}
 	}
 	if len(acts) == 0 {
 		acts = append(acts, v.step(record.Step{Events: []migration.Event{migration.EvUndone}}))
 	}
-	return acts
+	return append(acts, v.waitingFor(open...)...)
 }
 
 // undoCommit brings the source back after RECLAIM, once nothing of the tree is left on the target: a dead root may have left
@@ -309,18 +315,18 @@ func (v *View) note(format string, args ...any) []Action {
 	return []Action{{Do: Record, Change: record.Note{Migration: v.Migration.ID, Phase: v.Migration.Phase, Note: text}}}
 }
 
-// waitingFor notes that the migration waits for a host in trouble.
-func (v *View) waitingFor(s Side) []Action {
-	switch {
-	case s.Trouble == nil:
-		return nil
-	case !s.Lost.IsZero():
-		if v.Now.Sub(s.Lost) < patienceFrozen {
-			return nil
+// waitingFor notes that the migration waits for a host in trouble: the first of them, for two notes would take each other's place for ever.
+func (v *View) waitingFor(sides ...Side) []Action {
+	for _, s := range sides {
+		switch {
+		case s.Trouble == nil, !s.Lost.IsZero() && v.Now.Sub(s.Lost) < patienceFrozen:
+		case !s.Lost.IsZero():
+			return v.note("waiting for host %s, which does not answer", s.Host)
+		default:
+			return v.note("waiting for host %s: %v", s.Host, s.Trouble)
 		}
-		return v.note("waiting for host %s, which does not answer", s.Host)
 	}
-	return v.note("waiting for host %s: %v", s.Host, s.Trouble)
+	return nil
 }
 
 func probationOf(m record.Migration) time.Duration {

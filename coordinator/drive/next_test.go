@@ -54,6 +54,7 @@ func hear(side *Side, st workerapi.SessionState, now time.Time, more []func(*wor
 		f(&st)
 	}
 	side.Hear(st, now)
+	side.Asked = now
 }
 
 func told(v migration.Verdict) func(*workerapi.SessionState) {
@@ -88,11 +89,15 @@ func sourceRemoved(v *View)  { v.Source.Removed = true }
 func lost(d time.Duration) func(s *Side) {
 	return func(s *Side) { s.fail(errs.New(errs.Unavailable, "gone"), t0.Add(d)) }
 }
+func sourceIs(f func(*Side)) func(*View) { return func(v *View) { f(&v.Source) } }
+
 func targetIs(f func(*Side)) func(*View) { return func(v *View) { f(&v.Target) } }
 func absent(s *Side)                     { s.fail(errs.New(errs.NotFound, "no such session"), t0) }
 func cannot(s *Side)                     { s.fail(errs.New(errs.Failed, "criu died"), t0) }
 func refused(s *Side)                    { s.Refused = errs.New(errs.Refused, "no room").WithNext("make some") }
-func seen(d time.Duration) func(s *Side) { return func(s *Side) { s.Seen = t0.Add(d) } }
+func seen(d time.Duration) func(s *Side) {
+	return func(s *Side) { s.Seen, s.Asked = t0.Add(d), t0.Add(d) }
+}
 
 // words are actions as a reader of the table would say them, without wakes.
 func words(acts []Action) string {
@@ -204,7 +209,9 @@ func TestNext(t *testing.T) {
 		{"probation ends and the target is silent", view(migration.Released, after(9*time.Second), source(frozen, told(migration.Commit)), target(released), targetIs(lost(time.Second))),
 			"look target; note b does not answer: the source stays held until w is known to live there"},
 		{"the target has forgotten the migration", view(migration.Released, after(3*time.Second), source(frozen, told(migration.Commit)), target(released), targetIs(absent), targetIs(seen(3*time.Second))),
-			"note b knows nothing of this migration: look there whether w runs; look target"},
+			"note b knows nothing of this migration; look there whether w runs: the source stays held; look target"},
+		{"the target's worker is back, and its tree is not", view(migration.Released, after(3*time.Second), source(frozen, told(migration.Commit)), target(failed)),
+			"note b does not say that the tree lives there: ; look there whether w runs: the source stays held; look target"},
 		{"the target's memory is not all in place", view(migration.Released, after(3*time.Second), source(frozen, told(migration.Commit)), target(released, filling)),
 			"note b is still filling in the memory of w: the source stays held until it has"},
 		{"it dies meanwhile", view(migration.Released, after(3*time.Second), source(frozen, told(migration.Commit)), target(released, filling, signal(9))), "record reclaim (the tree was ended on b by signal 9)"},
@@ -220,6 +227,9 @@ func TestNext(t *testing.T) {
 		{"a host without a session has nothing to undo", view(migration.Aborted, source(undone), targetIs(absent)), "record undone"},
 		{"a silent host is waited for", view(migration.Aborted, source(undone), targetIs(lost(0)), after(time.Minute)),
 			"target abort e7; note waiting for host b, which does not answer"},
+
+		{"two silent hosts are waited for with one note", view(migration.Aborted, sourceIs(lost(0)), targetIs(lost(0)), after(time.Minute)),
+			"source abort e7; target abort e7; note waiting for host a, which does not answer"},
 
 		{"the target is swept before the source resumes", view(migration.Reclaimed, source(frozen), target(released, signal(9))), "target reclaim e9"},
 		{"then the source resumes", view(migration.Reclaimed, source(frozen), target(undone)), "source reclaim e9"},

@@ -24,6 +24,7 @@ type Side struct {
 	Known   bool // Session is what the host said last; false until it has said anything to this driver
 	Session workerapi.SessionState
 	Seen    time.Time // when it was last said
+	Asked   time.Time // when the newest question was put that it has answered: what is said may have been long on its way
 	Absent  bool      // the host answers and has no such session
 	CutOver bool      // source: it has been told to freeze, and has agreed
 	Limited *int64    // source: the limit that it has been told, nil before it was
@@ -37,6 +38,28 @@ type Side struct {
 	Removed    bool      // the host is no longer in the record: whoever removed it said that it will not come back
 	Fenced     bool      // somebody has vouched that the host is dead, and the record has it
 	Rebooted   bool      // the host has booted since admission: no tree of then lives there
+}
+
+// Refresh brings the view up to the record at time now; false if the migration is not in it. boot is the boot id that a host last said,
+// "" if it has said nothing.
+func (v *View) Refresh(s *record.State, id migration.ID, boot func(host string) string, now time.Time) (known bool) {
+	if v.Migration, known = s.Migrations[id]; !known {
+		return false
+	}
+	m := v.Migration
+	v.Epoch, v.Now = s.Workloads[m.Workload].Epoch, now
+	for _, role := range []migration.Role{migration.Source, migration.Target} {
+		side, host, admitted := v.side(role), m.Source, m.SourceBoot
+		if role == migration.Target {
+			host, admitted = m.Target, m.TargetBoot
+		}
+		_, in := s.Hosts[host]
+		said := boot(host)
+		side.Host, side.Removed, side.Boot = host, !in, said
+		side.Fenced = m.Fenced(role)
+		side.Rebooted = admitted != "" && said != "" && said != admitted
+	}
+	return true
 }
 
 // side is the side of that role.
@@ -57,6 +80,9 @@ var rank = map[workerapi.Step]int{
 // the answer is about.
 func (v *View) Answered(a Action, of migration.Role, st *workerapi.SessionState, err error, now time.Time) {
 	s := v.side(of)
+	if a.Do == Look && (err == nil || errs.KindOf(err) == errs.NotFound) && a.At.After(s.Asked) {
+		s.Asked = a.At
+	}
 	if err != nil {
 		s.fail(err, now)
 		if (a.Do == Open || a.Do == CutOver) && s.Lost.IsZero() {

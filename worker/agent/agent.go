@@ -197,7 +197,7 @@ func (a *Agent) wire() {
 	a.coordinators = a.reach(a.pool)
 	a.certs = &link.Renewal{Own: a.cfg.Identity, Ask: a.renew, Save: a.cfg.SaveIdentity, Pool: a.pool, Log: a.log}
 	a.Registry = session.New(session.Config{
-		CPU: pace.NewCPU(a.cfg.CopyCPU), Nice: a.nice, Host: a.cfg.Name, Trees: a.workloads, Journal: a.journal, Images: a.imagesDir(),
+		CPU: pace.NewCPU(a.cfg.CopyCPU), Nice: a.nice, Host: a.cfg.Name, Boot: bootID(), Trees: a.workloads, Journal: a.journal, Images: a.imagesDir(),
 		Dial:    a.dialPages,
 		Tracker: a.tracker, MemoryFree: a.memoryFree, MemoryLimit: a.cfg.MemoryLimit, Log: a.log,
 		Stores: session.Stores{

@@ -37,9 +37,7 @@ func (a *Agent) Host(ctx context.Context) (workerapi.HostFacts, error) {
 	}
 	id := a.certs.Identity()
 	f.CertificateUntil, f.Trusts, f.SignedBy = id.Expires(), id.Trust.Fingerprints(), ssh.FingerprintSHA256(id.UserCert.SignatureKey)
-	if boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
-		f.Boot = strings.TrimSpace(string(boot))
-	}
+	f.Boot = bootID()
 	if load, err := os.ReadFile("/proc/loadavg"); err == nil {
 		first, _, _ := strings.Cut(string(load), " ")
 		f.Load1, _ = strconv.ParseFloat(first, 64)
@@ -48,6 +46,12 @@ func (a *Agent) Host(ctx context.Context) (workerapi.HostFacts, error) {
 		f.DiskFree = free
 	}
 	return f, nil
+}
+
+// bootID is the kernel's boot id, "" if it does not tell.
+func bootID() string {
+	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(boot))
 }
 
 // CheckSpill makes the directory that stores spill to (Config.StoreSpill), and says why they cannot.

@@ -137,6 +137,9 @@ type OpenRequest struct {
 	// HostLimit is what all sources of the source's host may send together, in bytes a second, 0 for no limit: so that it holds from the first
 	// byte on, whenever the host last heard of it. nil says nothing of it.
 	HostLimit *int64 `json:"host_limit,omitempty"`
+	// Boot is the host's boot id as the migration's record has it, "" if nobody knew it. A host that has booted since refuses: what is
+	// opened there later would pass for what that restart has ended.
+	Boot string `json:"boot,omitempty"`
 }
 
 // Peer is a worker as the other one reaches it.

@@ -49,6 +49,7 @@ type pair struct {
 	opts    workerapi.MoveOptions
 	free    int64
 	stores  session.Stores // beta's
+	boot    string         // that requests name; the hosts' is "now"
 	lazy    bool           // the engines can leave the memory out
 	still   time.Duration  // see session.Config.StillFor
 	nice    *pace.Nice     // of copying
@@ -92,7 +93,7 @@ func (p *pair) worker(host string, trees *sessiontest.Host) *session.Registry {
 	p.logs[host] = j
 	p.t.Cleanup(func() { j.Close() })
 	r := session.New(session.Config{
-		Host: host, Trees: trees, Journal: j, Tracker: sessiontest.Tracker, Images: p.dirs[host],
+		Host: host, Boot: "now", Trees: trees, Journal: j, Tracker: sessiontest.Tracker, Images: p.dirs[host],
 		MemoryFree: func() (int64, error) { return p.free, nil }, Stores: p.stores, StillFor: p.still, Nice: p.nice,
 		Dial: func(ctx context.Context, to workerapi.Peer, sent pki.Transfer, _ string) (net.Conn, error) {
 			return p.dial(ctx, host, to, sent)
@@ -180,7 +181,7 @@ func (p *pair) restart(host string) {
 func (p *pair) request(r migration.Role) workerapi.OpenRequest {
 	spec := workload.Spec{Name: name, Kind: workload.Run, Command: []string{"redis-server"}}
 	return workerapi.OpenRequest{
-		Migration: p.id, Role: r, Epoch: at, Spec: spec,
+		Migration: p.id, Role: r, Epoch: at, Boot: p.boot, Spec: spec,
 		Source: workerapi.Peer{Host: "alpha", Address: "alpha:7202"}, Target: workerapi.Peer{Host: "beta", Address: "beta:7202"},
 		Inventory: workerapi.Inventory{Workload: name, Spec: spec, RSS: 1 << 20, Engine: engine.Features{LazyPages: p.lazy}}, Options: p.opts,
 	}

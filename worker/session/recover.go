@@ -142,8 +142,11 @@ type gone struct{ *session }
 func (gone) work(context.Context) error { return nil }
 
 func (g gone) do(_ context.Context, op rules.Op) error {
-	if op == rules.Deny {
+	switch op {
+	case rules.Deny:
 		return errs.New(errs.Failed, "nothing of it is left here: %w", engine.ErrLost)
+	case rules.Mourn: // the session takes note of it
+		return nil
 	}
 	return errs.New(errs.Failed, "nothing of migration %s is left here to %s", g.req.Migration, op)
 }

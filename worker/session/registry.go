@@ -26,6 +26,7 @@ const endedKept = 128
 // Config is what a Registry needs of its host.
 type Config struct {
 	Host    string // this host's name
+	Boot    string // its boot id, "" if it is not known
 	Trees   tree.Host
 	Journal *journal.Journal
 	// Dial opens a page channel to another host's worker, by a transfer's certificate (OpenRequest.Permit) that is bound to t.
@@ -196,7 +197,7 @@ func (r *Registry) enter(req workerapi.OpenRequest) (s *session, isNew bool, err
 			busy = id
 		}
 	}
-	if err := rules.MayOpen(req, r.epochs[req.Spec.Name], busy); err != nil {
+	if err := rules.MayOpen(req, r.cfg.Boot, r.epochs[req.Spec.Name], busy); err != nil {
 		return nil, false, errs.New(errs.KindOf(err), "%s: %w", r.cfg.Host, err)
 	}
 	s = newSession(r, req)

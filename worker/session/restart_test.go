@@ -156,6 +156,42 @@ func TestWhenKeeperAndWorkerDieNothingRunsWithoutAVerdict(t *testing.T) {
 	})
 }
 
+func TestAWorkerThatComesBackDoesNotSayThatADeadTreeLives(t *testing.T) {
+	p := newPair(t)
+	p.upTo(migration.Released)
+	p.target.Close()
+	p.beta.Copy(name).Kill(9)
+	p.restart("beta")
+	if st := p.state(p.target); st.Step != workerapi.StepReleased || st.Alive || st.ExitSignal != 9 {
+		t.Errorf("the first that it says is %s, alive %t, signal %d", st.Step, st.Alive, st.ExitSignal)
+	}
+	p.reclaimed()
+}
+
+func TestAWorkerThatDiedWhileItRemovedACopyProvesItDead(t *testing.T) {
+	p := newPair(t)
+	p.upTo(migration.Held)
+	p.world.Before("beta:hold-commit", func() { p.beta.LoseHold(name) })
+	if _, err := p.target.Decide(t.Context(), id, migration.Commit, at+1); err == nil {
+		t.Error("it was released although its engine had died")
+	}
+	p.restart("beta") // which has nothing of it any more
+	if st := p.state(p.target); st.Step != workerapi.StepFailed || st.ExitSignal == 0 || st.NeverRan {
+		t.Errorf("it is not proven dead: %+v", st)
+	}
+	p.reclaimed()
+}
+
+func TestAHostThatHasRebootedOpensNothingThatWasAdmittedBefore(t *testing.T) {
+	p := newPair(t)
+	p.boot = "then"
+	if _, err := p.target.Open(t.Context(), p.request(migration.Target)); errs.KindOf(err) != errs.Conflict {
+		t.Errorf("opened: %v", err)
+	}
+	p.boot = "now"
+	p.upTo(migration.Released)
+}
+
 func TestARestartAfterTheEndStillKnowsHowItEnded(t *testing.T) {
 	p := newPair(t)
 	p.upTo(migration.Done)

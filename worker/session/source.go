@@ -133,7 +133,9 @@ func (s *source) do(ctx context.Context, op rules.Op) error {
 func (s *source) settle(ctx context.Context, op rules.Op) (err error) {
 	switch op {
 	case rules.AnswerNo:
-		err = s.hold.Abort(ctx)
+		if s.hold != nil {
+			err = s.hold.Abort(ctx)
+		}
 	case rules.Unfence:
 		err = s.lent.Unfence(ctx)
 	case rules.Thaw:

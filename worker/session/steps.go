@@ -2,9 +2,7 @@ package session
 
 import (
 	"context"
-	"errors"
 
-	"drover/engine"
 	"drover/internal/errs"
 	"drover/internal/migration"
 	"drover/worker/session/rules"
@@ -19,7 +17,7 @@ func (s *session) run(ctx context.Context, p rules.Program) (rules.Op, error) {
 		}
 		var goesOn bool
 		instead := s.giveUp(err, func(st *rules.Session) (p rules.Program) {
-			p, goesOn = st.Else(op, errors.Is(err, engine.ErrLost))
+			p, goesOn = st.Else(op, err)
 			return p
 		})
 		if !goesOn {

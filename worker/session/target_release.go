@@ -26,6 +26,9 @@ func (t *target) settle(ctx context.Context, op rules.Op) error {
 		if err := t.shell.Accept(ctx, t.pid, rules.Brings(migration.Commit, t.req.Epoch), t.final == migration.Stopped); err != nil {
 			return errs.New(errs.KindOf(err), "accept the tree: %w", err)
 		}
+	case rules.SeeAlive:
+		_, err := t.seeAlive(ctx)
+		return err
 	case rules.TellReleased:
 		t.say(op, t.takenUp)
 		go t.probation(t.host.ctx)
@@ -114,20 +117,28 @@ func (t *target) probation(ctx context.Context) {
 		if over {
 			return
 		}
-		if alive, _, signal := t.shell.Alive(); !alive {
-			// One that has ended by itself has done its work; what it left running is its own.
-			if signal == 0 {
-				t.passed(0)
-				return
-			}
-			if err := t.step(ctx, rules.Kill); err != nil {
-				t.log.Error("rest of the tree not killed", "error", err)
-				continue
-			}
-			t.passed(signal)
+		alive, err := t.seeAlive(ctx)
+		if err != nil {
+			t.log.Error("rest of the tree not killed", "error", err)
+		} else if !alive {
 			return
 		}
 	}
+}
+
+// seeAlive looks whether the released tree's root lives. Of one that has crashed, whatever is left is killed.
+func (t *target) seeAlive(ctx context.Context) (alive bool, err error) {
+	alive, _, signal := t.shell.Alive()
+	switch {
+	case alive:
+		return true, nil
+	case signal != 0: // one that has ended by itself has done its work; what it left running is its own
+		if err := t.do(ctx, rules.Kill); err != nil {
+			return false, err
+		}
+	}
+	t.passed(signal)
+	return false, nil
 }
 
 // passed notes that the released tree's root has ended.

@@ -1,13 +1,16 @@
 package rules
 
 import (
+	"errors"
+
+	"drover/engine"
 	"drover/internal/migration"
 	workerapi "drover/worker/api"
 )
 
-// Else is what is done when op has failed: to undo what was begun, or, if instead is true, in its place, after which its program
-// goes on. lost says that the engine which held the tree has died. Its ops are all tried, whichever of them fail.
-func (s *Session) Else(op Op, lost bool) (p Program, instead bool) {
+// Else is what is done when op has failed with err: to undo what was begun, or, if instead is true, in its place, after which its program
+// goes on. Else its ops are all tried, whichever of them fail.
+func (s *Session) Else(op Op, err error) (p Program, instead bool) {
 	switch op {
 	case Lend, Reserve:
 		return Program{WriteEnded}, false
@@ -20,7 +23,9 @@ func (s *Session) Else(op Op, lost bool) (p Program, instead bool) {
 			return Program{Unfence, WriteThawed}, false
 		}
 	case LetRun:
-		if lost { // it may have run or may not: made surely dead, the source can be brought back
+		// The engine has died, or had refused the copy before this worker was restarted. It may have run or may not: made surely dead, the
+		// source can be brought back.
+		if errors.Is(err, engine.ErrLost) || errors.Is(err, engine.ErrDecided) {
 			s.Broken = true
 			return join(makeDead, Program{TellFailed}), false
 		}

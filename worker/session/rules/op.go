@@ -48,7 +48,7 @@ const (
 	SendRest    // sends all but the last word
 	Finish      // the last word: the target has all, and says so
 	StopCopying // ends stream and tracker; the tree does not notice
-	AnswerNo    // to CRIU, which undoes the dump: the tree may run as far as CRIU goes
+	AnswerNo    // to CRIU, if it holds the tree, which undoes the dump: the tree runs
 	Freeze      // the cgroup
 	Thaw        //
 	Fence       // hides the tree's address
@@ -65,6 +65,7 @@ const (
 	VouchFor // waits until its memory is in place, or what fills it in has vouched for it
 	LetRun   // answers yes to CRIU: the tree runs
 	Accept   // it is this host's workload; its address is announced
+	SeeAlive // looks whether it has lived until now, before anybody is told that it does; kills what a crash has left of it
 	Refuse   // answers no to CRIU, which kills the copy
 	Discard  // kills and removes whatever is left of the copy
 	Mourn    // takes note that a tree that may have run is dead
@@ -82,7 +83,7 @@ var names = [...]string{
 	StopCopying: "stop copying", AnswerNo: "answer no to CRIU", Freeze: "freeze the cgroup", Thaw: "thaw the cgroup", Fence: "fence", Unfence: "unfence",
 	Return: "give the tree back", EndTree: "answer yes to CRIU: final state", Kill: "kill the cgroup", Leave: "leave",
 	Reserve: "make a place", Receive: "receive", Restore: "rebuild and hold", VouchFor: "memory vouched for", LetRun: "answer yes to CRIU: runs",
-	Accept: "announce the address", Refuse: "answer no to CRIU", Discard: "kill and remove the copy", Mourn: "note that it is dead",
+	Accept: "announce the address", SeeAlive: "see whether it lives", Refuse: "answer no to CRIU", Discard: "kill and remove the copy", Mourn: "note that it is dead",
 }
 
 // Ops lists every op.

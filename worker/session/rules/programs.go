@@ -25,8 +25,10 @@ var (
 
 // What a verdict and a confirmation demand. Between the records of the journal stands what may be done again after a crash.
 var (
-	resumeTree  = Program{StopCopying, AnswerNo, Unfence, Thaw, Return, DropImages}
-	releaseTree = Program{LetRun, Accept, TellReleased}
+	resumeTree = Program{StopCopying, AnswerNo, Unfence, Thaw, Return, DropImages}
+	// Nobody hears of a release that the journal does not know of: once it has been heard of the source may be ended, and a worker that came
+	// back would not know whether to kill a copy whose keeper has died.
+	releaseTree = Program{LetRun, Accept, SeeAlive, WriteRuled, TellReleased}
 	removeCopy  = Program{Refuse, Discard}
 	makeDead    = Program{Refuse, Discard, Mourn}
 	endSource   = Program{StopCopying, EndTree, Leave, DropImages}
@@ -61,9 +63,9 @@ func (s *Session) carryOut(a act) Program {
 	case a == release:
 		return join(Program{AwaitWork}, releaseTree)
 	case a == undo:
-		return join(Program{EndWork}, s.undoing(), Program{TellUndone})
+		return join(Program{EndWork}, s.undoing(), Program{TellUndone, WriteRuled})
 	}
-	return nil
+	return Program{WriteRuled}
 }
 
 // undoing leaves of the session on this host what was there before it.
@@ -75,10 +77,8 @@ func (s *Session) undoing() Program {
 		return removeCopy
 	case s.Returned:
 		return Program{StopCopying, DropImages}
-	case !s.Holds:
-		return slices.DeleteFunc(slices.Clone(resumeTree), func(op Op) bool { return op == AnswerNo })
 	}
-	return resumeTree
+	return resumeTree // whether there is a hold is known when the work has ended
 }
 
 func join(parts ...Program) Program { return slices.Concat(parts...) }

@@ -49,8 +49,9 @@ func TakeUp(p *Past, f Found) TakenUp {
 		s.Nothing, s.Gone = true, true
 		return TakenUp{Session: s, Program: Program{TellUndone}}
 	case !f.Tree:
+		// What may have run here is dead: a restart of the host has ended it, or this worker's predecessor, who did not live to say so.
 		s.Nothing, s.Gone = true, true
-		return s.takenUp(NothingLeft, Program{TellFailed})
+		return s.takenUp(NothingLeft, Program{Mourn, TellFailed})
 	case s.Role == migration.Source:
 		return s.takeUpSource(p)
 	}
@@ -80,7 +81,7 @@ func (s Session) takeUpSource(p *Past) TakenUp {
 func (s Session) takeUpTarget(p *Past) TakenUp {
 	switch {
 	case s.Verdict == migration.Commit && s.Ruled:
-		return s.takenUp("", Program{TellReleased})
+		return s.takenUp("", Program{SeeAlive, TellReleased})
 	case p.Held != nil && s.Holds:
 		return s.takenUp("", Program{TellHeld})
 	case s.Verdict == migration.Commit:

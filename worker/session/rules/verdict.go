@@ -35,7 +35,7 @@ func (s *Session) Decide(v migration.Verdict, epoch migration.Epoch) (Program, e
 	if err != nil || a == nothing {
 		return nil, err
 	}
-	p := join(s.carryOut(a), Program{WriteRuled})
+	p := s.carryOut(a)
 	if s.Verdict != v {
 		p = join(Program{WriteVerdict, TellVerdict}, p)
 	}
@@ -89,7 +89,7 @@ func (s *Session) Confirm(epoch migration.Epoch) (Program, error) {
 		return nil, nil
 	case s.Verdict != migration.Commit:
 		return nil, errs.New(errs.Conflict, "migration %s of %s cannot be confirmed: its verdict here is %q", s.Migration, s.Workload, string(s.Verdict))
-	case s.Role == migration.Target && s.Step != workerapi.StepReleased:
+	case s.Role == migration.Target && s.Step != workerapi.StepReleased && !s.Nothing: // a host that has rebooted since has nothing to drop
 		return nil, errs.New(errs.Conflict, "migration %s of %s cannot be confirmed: its target is %s, not released", s.Migration, s.Workload, s.Step)
 	}
 	end := endSource
@@ -135,9 +135,12 @@ func (s *Session) Learn(phase migration.Phase) (v migration.Verdict, epoch migra
 	return v, Brings(v, s.Epoch), phase == migration.Done
 }
 
-// MayOpen says whether a session may be opened on a host that has seen the workload at epoch newest and has it in another migration, if
-// busy is one.
-func MayOpen(req workerapi.OpenRequest, newest migration.Epoch, busy migration.ID) error {
+// MayOpen says whether a session may be opened on a host, in that boot of it, which has seen the workload at epoch newest and has it in another
+// migration, if busy is one.
+func MayOpen(req workerapi.OpenRequest, boot string, newest migration.Epoch, busy migration.ID) error {
+	if req.Boot != "" && boot != "" && req.Boot != boot {
+		return errs.New(errs.Conflict, "this host has rebooted since migration %s was admitted", req.Migration).WithNext("migrate again")
+	}
 	if req.Epoch < newest {
 		return errs.New(errs.Conflict, "migration %s of %s comes with epoch %s, but this host has seen %s", req.Migration, req.Spec.Name, req.Epoch, newest)
 	}
