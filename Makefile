@@ -13,7 +13,7 @@ bed   = drover/testenv/\(host\|rootfs\|cluster\|vm\)
 hosts = $(shell $(tests) | grep '$(bed)' | cut -d' ' -f1 | grep -v /testenv/vm)
 unit  = $(shell $(tests) | grep -v '$(bed)' | cut -d' ' -f1)
 
-.PHONY: help build testbed test test-unit test-hosts test-vm fuzz bench bench-report bench-report-vm demo lint clean
+.PHONY: help build testbed test sim mutations test-unit test-hosts test-vm fuzz bench bench-report bench-report-vm demo lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -30,6 +30,12 @@ test: test-unit test-hosts ## every tier that a build machine has time for
 
 test-unit: ## tests that run anywhere, with the race detector; the simulator is among them
 	$(GO) test -race -timeout 10m $(unit)
+
+sim: ## a million simulated schedules: prints what was tried, and fails if a promise is broken or anything was not
+	$(GO) test -timeout 60m -count 1 -run Whatever ./testenv/sim -schedules 1000000 -v
+
+mutations: ## breaks the protocol on purpose, each rule in turn, and fails if a breakage is not caught
+	$(GO) test -timeout 60m -count 1 -run Every ./testenv/mutations -all
 
 test-hosts: testbed ## real CRIU on real hosts: namespaces on this machine (needs root)
 	$(GO) test -p 1 -timeout 30m $(hosts)

@@ -91,6 +91,14 @@ func NotOlder(acts, seen migration.Epoch) error {
 	return nil
 }
 
+// HeldFirst: a migration is committed only once its target holds a complete copy.
+func HeldFirst(held bool) error {
+	if !held {
+		return fmt.Errorf("it was committed before its target held a copy")
+	}
+	return nil
+}
+
 // SourceKept: a committed migration's source is ended only after probation, which is over only when the target's memory is all in place.
 func SourceKept(probationOver, filled bool) error {
 	switch {

@@ -36,6 +36,8 @@ func TestRules(t *testing.T) {
 		{"an older epoch", EpochRises("a", 2, "a", 1), true},
 		{"an order of now", NotOlder(2, 2), false},
 		{"an order of then", NotOlder(1, 2), true},
+		{"committed when held", HeldFirst(true), false},
+		{"committed before", HeldFirst(false), true},
 		{"after probation", SourceKept(true, true), false},
 		{"in probation", SourceKept(false, true), true},
 		{"while filling", SourceKept(true, false), true},

@@ -29,7 +29,7 @@ func (s *Session) Else(op Op, err error) (p Program, instead bool) {
 			s.Broken = true
 			return join(makeDead, Program{TellFailed}), false
 		}
-		return Program{TellFailed}, false
+		// Else it is still held, and the verdict is delivered again. A session that had said that it failed could not say later that it released.
 	case EndTree: // the keeper has lost its hold; the cgroup still keeps the tree from running
 		if s.Final == migration.Dead {
 			return Program{Kill}, true

@@ -1,0 +1,154 @@
+package mutations
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"text/tabwriter"
+)
+
+var (
+	schedules = flag.Int("schedules", 200_000, "how many schedules the simulator may need for a breakage")
+	only      = flag.String("breakage", "", "try only those whose name has this in it")
+	all       = flag.Bool("all", false, "try the breakages, which takes minutes")
+)
+
+const root = "../.."
+
+func TestTheBreakagesAreOfFilesAsTheyAre(t *testing.T) {
+	for _, b := range breakages {
+		if _, err := b.broken(); err != nil {
+			t.Errorf("%s: %v", b.name, err)
+		}
+	}
+	if len(breakages) < 15 {
+		t.Errorf("%d breakages are few", len(breakages))
+	}
+}
+
+// TestEveryBreakageIsCaught tries them all.
+func TestEveryBreakageIsCaught(t *testing.T) {
+	if !*all {
+		t.Log("the breakages themselves are tried by `make mutations`")
+		return
+	}
+	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(out, "breakage\tcaught by\tschedules\ttrace\tas")
+	for _, b := range breakages {
+		if !strings.Contains(b.name, *only) {
+			continue
+		}
+		c, err := b.try(t)
+		if err != nil {
+			t.Errorf("%s: %v", b.name, err)
+			continue
+		}
+		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\n", b.name, c.by, c.schedules, c.lines, c.as)
+	}
+	out.Flush()
+}
+
+// catch is how a breakage was noticed.
+type catch struct{ by, schedules, lines, as string }
+
+// broken are the files as the breakage leaves them.
+func (b breakage) broken() (map[string]string, error) {
+	files := map[string]string{}
+	for _, e := range b.edits {
+		text, ok := files[e.file]
+		if !ok {
+			raw, err := os.ReadFile(filepath.Join(root, e.file))
+			if err != nil {
+				return nil, err
+			}
+			text = string(raw)
+		}
+		if n := strings.Count(text, e.from); n != 1 {
+			return nil, fmt.Errorf("%s has %d times %q", e.file, n, e.from)
+		}
+		files[e.file] = strings.Replace(text, e.from, e.to, 1)
+	}
+	return files, nil
+}
+
+// try builds the simulator with the breakage, and runs it; then the named tests, if it has noticed nothing.
+func (b breakage) try(t *testing.T) (catch, error) {
+	overlay, err := b.overlay(t.TempDir())
+	if err != nil {
+		return catch{}, err
+	}
+	said, failed, err := run(t.Context(), "test", "-overlay", overlay, "-count", "1", "-run", "Whatever", "./testenv/sim", "-schedules", fmt.Sprint(*schedules))
+	if err != nil {
+		return catch{}, err
+	}
+	if m := failure.FindStringSubmatch(said); failed && m != nil {
+		_, trace, _ := strings.Cut(said, m[0])
+		trace, _, _ = strings.Cut(trace, "\n--- FAIL")
+		return catch{"the simulator", m[1], fmt.Sprint(strings.Count(trace, "\n")), m[2]}, nil
+	}
+	if failed || b.test == "" {
+		return catch{}, fmt.Errorf("not caught by the simulator in %d schedules:\n%s", *schedules, said)
+	}
+	said, failed, err = run(t.Context(), "test", "-overlay", overlay, "-count", "1", b.test)
+	if err != nil {
+		return catch{}, err
+	}
+	m := test.FindStringSubmatch(said)
+	if !failed || m == nil {
+		return catch{}, fmt.Errorf("caught neither by the simulator in %d schedules nor by %s:\n%s", *schedules, b.test, said)
+	}
+	return catch{b.test, "", "", m[1]}, nil
+}
+
+var (
+	failure = regexp.MustCompile(`seed (\d+): (.*) \(\d+ choices\)\n`)
+	test    = regexp.MustCompile(`--- FAIL: (\w+)`)
+)
+
+// overlay writes the broken files, and what the go command must know to take them for the true ones.
+func (b breakage) overlay(dir string) (string, error) {
+	files, err := b.broken()
+	if err != nil {
+		return "", err
+	}
+	replace := map[string]string{}
+	for name, text := range files {
+		there, err := filepath.Abs(filepath.Join(root, name))
+		if err != nil {
+			return "", err
+		}
+		here := filepath.Join(dir, strings.ReplaceAll(name, "/", "_"))
+		if err := os.WriteFile(here, []byte(text), 0o600); err != nil {
+			return "", err
+		}
+		replace[there] = here
+	}
+	list, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "overlay.json")
+	return path, os.WriteFile(path, list, 0o600)
+}
+
+// run is the go command in the module's root; failed says that tests did.
+func run(ctx context.Context, args ...string) (said string, failed bool, err error) {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = root
+	out, err := cmd.CombinedOutput()
+	said = string(out)
+	if err == nil {
+		return said, false, nil
+	}
+	if strings.Contains(said, "[build failed]") || strings.Contains(said, "[setup failed]") {
+		return said, false, fmt.Errorf("it does not build:\n%s", said)
+	}
+	return said, true, nil
+}
