@@ -18,13 +18,14 @@ import (
 	"drover/internal/errs"
 	"drover/internal/migration"
 	"drover/internal/pki"
+	"drover/worker/session/rules"
 )
 
 // TestDocuments holds that what the documents take from the code is what the code says. `go generate ./cmd/drover` rewrites it.
 func TestDocuments(t *testing.T) {
 	for file, parts := range map[string]map[string]string{
 		"cli.md":           {"verbs": verbsDoc(), "exit-codes": exitsDoc()},
-		"protocol.md":      {"diagram": diagramDoc(), "table": tableDoc()},
+		"protocol.md":      {"diagram": diagramDoc(), "table": tableDoc(), "programs": programsDoc()},
 		"final-states.md":  {"final-states": finalStatesDoc()},
 		"security.md":      {"routes": routesDoc()},
 		"configuration.md": {"worker": sampleDoc(t, "worker"), "coordinator": sampleDoc(t, "coordinator"), "client": sampleDoc(t, "client")},
@@ -58,6 +59,20 @@ func holds(t *testing.T, file string, parts map[string]string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// programsDoc is what sessions do, op by op.
+func programsDoc() string {
+	var b strings.Builder
+	fmt.Fprint(&b, "| side | when | in this order |\n|---|---|---|\n")
+	for _, n := range rules.Listed() {
+		var ops []string
+		for _, op := range n.Program {
+			ops = append(ops, op.String())
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", n.Side, n.When, strings.Join(ops, " · "))
+	}
+	return b.String()
 }
 
 // verbsDoc is the help of all verbs.

@@ -15,7 +15,7 @@ type Copy struct {
 	Whole bool
 }
 
-// OneRuns: at most one copy of a workload runs user code at any instant.
+// OneRuns holds if at most one copy of a workload runs user code at any instant.
 func OneRuns(copies []Copy) error {
 	if on := running(copies); len(on) > 1 {
 		return fmt.Errorf("two copies run: on %s", strings.Join(on, " and on "))
@@ -23,7 +23,7 @@ func OneRuns(copies []Copy) error {
 	return nil
 }
 
-// OwnerRuns: user code runs on no host but the workload's owner by the record.
+// OwnerRuns holds if user code runs on no host but the workload's owner by the record.
 func OwnerRuns(copies []Copy, owner string) error {
 	for _, c := range copies {
 		if c.Runs && c.Host != owner {
@@ -33,7 +33,7 @@ func OwnerRuns(copies []Copy, owner string) error {
 	return nil
 }
 
-// Kept: a workload that was alive is alive, held, or recoverable. before and now are its copies before and after something that drover did;
+// Kept holds if a workload that was alive is alive, held, or recoverable. before and now are its copies before and after something that drover did;
 // what a host's death or the tree's own end takes is not drover's doing.
 func Kept(before, now []Copy) error {
 	if whole(before) && !whole(now) {
@@ -42,7 +42,7 @@ func Kept(before, now []Copy) error {
 	return nil
 }
 
-// Settled: once all that was broken has been mended and every migration has ended, the one copy there is runs on its owner, and nothing is held.
+// Settled holds if, once all that was broken has been mended and every migration has ended, the one copy there is runs on its owner, and nothing is held.
 func Settled(copies []Copy, owner string) error {
 	if err := OneRuns(copies); err != nil {
 		return err
@@ -64,7 +64,7 @@ func Settled(copies []Copy, owner string) error {
 	return nil
 }
 
-// VerdictStands: a verdict never changes, but that a Reclaim may follow a Commit.
+// VerdictStands holds if a verdict never changes, but that a Reclaim may follow a Commit.
 func VerdictStands(was, is migration.Verdict) error {
 	if was == is || was == migration.Undecided || was == migration.Commit && is == migration.Reclaim {
 		return nil
@@ -72,7 +72,7 @@ func VerdictStands(was, is migration.Verdict) error {
 	return fmt.Errorf("the verdict was %q and is %q", was, is)
 }
 
-// EpochRises: epochs only rise, and ownership changes with them alone.
+// EpochRises holds if epochs only rise, and ownership changes with them alone.
 func EpochRises(wasOwner string, was migration.Epoch, owner string, is migration.Epoch) error {
 	switch {
 	case is < was:
@@ -83,7 +83,7 @@ func EpochRises(wasOwner string, was migration.Epoch, owner string, is migration
 	return nil
 }
 
-// NotOlder: nobody acts on an older epoch than the newest that it has seen.
+// NotOlder holds if nobody acts on an older epoch than the newest that it has seen.
 func NotOlder(acts, seen migration.Epoch) error {
 	if acts < seen {
 		return fmt.Errorf("it acts at epoch %d and has seen %d", acts, seen)
@@ -91,7 +91,7 @@ func NotOlder(acts, seen migration.Epoch) error {
 	return nil
 }
 
-// HeldFirst: a migration is committed only once its target holds a complete copy.
+// HeldFirst holds if a migration is committed only once its target holds a complete copy.
 func HeldFirst(held bool) error {
 	if !held {
 		return fmt.Errorf("it was committed before its target held a copy")
@@ -99,7 +99,7 @@ func HeldFirst(held bool) error {
 	return nil
 }
 
-// SourceKept: a committed migration's source is ended only after probation, which is over only when the target's memory is all in place.
+// SourceKept holds if a committed migration's source is ended only after probation, which is over only when the target's memory is all in place.
 func SourceKept(probationOver, filled bool) error {
 	switch {
 	case !probationOver:

@@ -11,12 +11,12 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"text/tabwriter"
 )
 
 var (
 	schedules = flag.Int("schedules", 200_000, "how many schedules the simulator may need for a breakage")
 	only      = flag.String("breakage", "", "try only those whose name has this in it")
+	keep      = flag.Bool("keep", false, "keep the simulator's schedules in its testdata")
 	all       = flag.Bool("all", false, "try the breakages, which takes minutes")
 )
 
@@ -39,8 +39,8 @@ func TestEveryBreakageIsCaught(t *testing.T) {
 		t.Log("the breakages themselves are tried by `make mutations`")
 		return
 	}
-	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(out, "breakage\tcaught by\tschedules\ttrace\tas")
+	const row = "%-76s %-24s %9s %6s  %s\n"
+	fmt.Printf(row, "breakage", "caught by", "schedules", "trace", "as")
 	for _, b := range breakages {
 		if !strings.Contains(b.name, *only) {
 			continue
@@ -50,9 +50,8 @@ func TestEveryBreakageIsCaught(t *testing.T) {
 			t.Errorf("%s: %v", b.name, err)
 			continue
 		}
-		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\n", b.name, c.by, c.schedules, c.lines, c.as)
+		fmt.Printf(row, b.name, c.by, c.schedules, c.lines, c.as)
 	}
-	out.Flush()
 }
 
 // catch is how a breakage was noticed.
@@ -84,19 +83,25 @@ func (b breakage) try(t *testing.T) (catch, error) {
 	if err != nil {
 		return catch{}, err
 	}
-	said, failed, err := run(t.Context(), "test", "-overlay", overlay, "-count", "1", "-run", "Whatever", "./testenv/sim", "-schedules", fmt.Sprint(*schedules))
+	said, failed, err := run(t.Context(), "test", "-overlay", overlay, "-vet", "off", "-count", "1", "-run", "Whatever", "./testenv/sim", "-schedules", fmt.Sprint(*schedules))
 	if err != nil {
 		return catch{}, err
 	}
 	if m := failure.FindStringSubmatch(said); failed && m != nil {
 		_, trace, _ := strings.Cut(said, m[0])
-		trace, _, _ = strings.Cut(trace, "\n--- FAIL")
+		trace, _, _ = strings.Cut(trace, "\nFAIL")
+		if *keep {
+			kept := filepath.Join(root, "testenv/sim/testdata", strings.ReplaceAll(strings.ToLower(b.name), " ", "-")+".txt")
+			if err := os.WriteFile(kept, []byte("With this on purpose: "+b.name+".\n"+strings.TrimSpace(m[0])+"\n"+trimmed(trace)+"\n"), 0o600); err != nil {
+				return catch{}, err
+			}
+		}
 		return catch{"the simulator", m[1], fmt.Sprint(strings.Count(trace, "\n")), m[2]}, nil
 	}
 	if failed || b.test == "" {
 		return catch{}, fmt.Errorf("not caught by the simulator in %d schedules:\n%s", *schedules, said)
 	}
-	said, failed, err = run(t.Context(), "test", "-overlay", overlay, "-count", "1", b.test)
+	said, failed, err = run(t.Context(), "test", "-overlay", overlay, "-vet", "off", "-count", "1", b.test)
 	if err != nil {
 		return catch{}, err
 	}
@@ -111,6 +116,15 @@ var (
 	failure = regexp.MustCompile(`seed (\d+): (.*) \(\d+ choices\)\n`)
 	test    = regexp.MustCompile(`--- FAIL: (\w+)`)
 )
+
+// trimmed takes off the indentation of a test's output.
+func trimmed(text string) string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		lines = append(lines, strings.TrimPrefix(strings.TrimRight(line, "\n"), "        "))
+	}
+	return strings.Join(lines, "\n")
+}
 
 // overlay writes the broken files, and what the go command must know to take them for the true ones.
 func (b breakage) overlay(dir string) (string, error) {

@@ -116,7 +116,7 @@ func (w *world) upset() {
 	case 2:
 		w.operatorAborts()
 	case 3:
-		d := []time.Duration{3, 7, 12, 40, 700}[w.draw(5)] * time.Second
+		d := time.Duration([]int{3, 7, 12, 40, 700}[w.draw(5)]) * time.Second
 		w.hit(clockJumped)
 		w.say("", "%s pass", d)
 		w.now += d

@@ -27,7 +27,6 @@ type driver struct {
 	id    migration.ID
 	view  drive.View
 	slots []*slot
-	wake  time.Duration
 	over  bool
 }
 

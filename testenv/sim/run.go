@@ -1,7 +1,9 @@
 package sim
 
 import (
+	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -12,6 +14,19 @@ type Failure struct {
 	Tape  []uint16 // its choices
 	Err   error
 	Trace []string // what happened
+}
+
+// String is the failure as it is kept in testdata: what was broken, the tape, and what happened.
+func (f *Failure) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "seed %d: %v (%d choices)\ntape:", f.Seed, f.Err, len(f.Tape))
+	for _, v := range f.Tape {
+		fmt.Fprintf(&b, " %d", v)
+	}
+	for _, line := range f.Trace {
+		fmt.Fprintf(&b, "\n%s", line)
+	}
+	return b.String()
 }
 
 // Run tries schedules of the seeds from first on, on all processors, until n have been tried or one fails: the failure is then shrunk.
