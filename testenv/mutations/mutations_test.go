@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	schedules = flag.Int("schedules", 200_000, "how many schedules the simulator may need for a breakage")
+	schedules = flag.Int("schedules", 50_000, "how many schedules the simulator may need for a breakage")
 	only      = flag.String("breakage", "", "try only those whose name has this in it")
 	keep      = flag.Bool("keep", false, "keep the simulator's schedules in its testdata")
 	all       = flag.Bool("all", false, "try the breakages, which takes minutes")

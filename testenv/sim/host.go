@@ -88,7 +88,6 @@ type host struct {
 	pasts    []*rules.Past // to be taken up
 	seen     migration.Epoch
 	most     migration.Epoch // that its place has had
-	down     int             // ticks until it comes back by itself
 }
 
 func (h *host) clock() time.Time { return begin.Add(h.w.now + h.skew) }
@@ -258,7 +257,7 @@ func (h *host) takeUpNext() {
 }
 
 // tookUp goes on after a session has been taken up.
-func (h *host) tookUp(s *session, t *task) {
+func (h *host) tookUp(t *task) {
 	if t.err != nil { // Recover fails, and the worker ends
 		h.w.say(h.name, "the worker gives up: %v", t.err)
 		h.workerDies()

@@ -1,8 +1,15 @@
 package sim
 
+// mostTries bounds the shrinking of one failure: one that is about a migration without an end runs long.
+const mostTries = 6000
+
 // shrink makes a failure's tape as short and as calm as it gets while it still fails, and writes its trace.
 func (f *Failure) shrink() {
+	tries := 0
 	fails := func(tape []uint16) bool {
+		if tries++; tries > mostTries {
+			return false
+		}
 		w := newWorld(byTape(tape), &Coverage{}, false)
 		return w.run() != nil
 	}

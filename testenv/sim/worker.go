@@ -240,7 +240,10 @@ func (t *task) advance(op rules.Op, err error) {
 		}
 		t.err, t.failed, t.prog, t.pc, t.all = err, op, p, 0, true
 	}
-	for t.pc >= len(t.prog) && t.next() {
+	for t.pc >= len(t.prog) {
+		if !t.next() {
+			return
+		}
 	}
 }
 
@@ -278,7 +281,7 @@ func (t *task) next() bool {
 		}
 	case takingUp:
 		s.act = nil
-		h.tookUp(s, t)
+		h.tookUp(t)
 	case watching:
 		s.act = nil
 		if t.then != nil && t.err == nil {
