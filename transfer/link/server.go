@@ -28,7 +28,7 @@ type Options struct {
 	Log              *slog.Logger  // nil is slog.Default
 	HandshakeTimeout time.Duration // 0 is 10 s
 	KeepAlive        time.Duration // 0 is DefaultKeepAlive
-	MaxHandshakes    int           // connections not yet authenticated, at once; 0 is 64, a quarter of them from one address
+	MaxHandshakes    int           // connections not yet authenticated, at once; 0 is 256, a quarter of them from one address
 	MaxConns         int           // authenticated connections at once; 0 is 1024
 	MaxChannels      int           // of one connection, at once; 0 is 128
 }
@@ -37,7 +37,7 @@ func (o *Options) fill() {
 	for _, d := range []struct {
 		field *int
 		value int
-	}{{&o.MaxHandshakes, 64}, {&o.MaxConns, 1024}, {&o.MaxChannels, 128}} {
+	}{{&o.MaxHandshakes, 256}, {&o.MaxConns, 1024}, {&o.MaxChannels, 128}} {
 		if *d.field <= 0 {
 			*d.field = d.value
 		}
@@ -114,6 +114,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer all.Wait()
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { l.Close() })()
+	var grumbled time.Time
 	for {
 		raw, err := accept(ctx, l, s.log)
 		if err != nil {
@@ -122,11 +123,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		if raw == nil {
 			return nil
 		}
-		leave, ok := s.doors.enter(raw.RemoteAddr())
-		if !ok {
-			s.log.Warn("too many connections wait to be authenticated", slog.String("remote", raw.RemoteAddr().String()))
-			raw.Close()
-			continue
+		leave, crowded := s.doors.enter(raw.RemoteAddr(), func() { raw.Close() })
+		if crowded && time.Since(grumbled) > time.Minute {
+			grumbled = time.Now()
+			s.log.Warn("too many connections wait to be authenticated; those that wait longest are closed", slog.String("newest", raw.RemoteAddr().String()))
 		}
 		all.Go(func() { s.serve(ctx, raw, leave) })
 	}
@@ -170,7 +170,7 @@ func (s *Server) serve(ctx context.Context, raw net.Conn, leave func()) {
 	under := watch(raw)
 	conn, channels, requests, err := ssh.NewServerConn(under, config)
 	if err != nil {
-		s.log.Info("a connection was not authenticated", slog.String("remote", raw.RemoteAddr().String()), slog.Any("error", err))
+		s.log.Debug("a connection was not authenticated", slog.String("remote", raw.RemoteAddr().String()), slog.Any("error", err))
 		return
 	}
 	leave()

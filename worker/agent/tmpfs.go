@@ -11,7 +11,7 @@ import (
 )
 
 // mountImages makes sure that dir is in memory and nobody else's: what is written there is a tree's memory. If it is not on a
-// tmpfs already it mounts one, no larger than limit if there is one; release unmounts that again if it is empty.
+// tmpfs already it mounts one, no larger than limit if there is one, whose pages go to no swap device; release unmounts that again if it is empty.
 func mountImages(dir string, limit int64) (release func() error, err error) {
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return nil, errs.New(errs.Failed, "close the image directory to others: %w", err)
@@ -24,7 +24,14 @@ func mountImages(dir string, limit int64) (release func() error, err error) {
 	if limit > 0 {
 		options = fmt.Sprintf("mode=0700,size=%d", limit)
 	}
-	if err := unix.Mount("drover-images", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options); err != nil {
+	mount := func(options string) error {
+		return unix.Mount("drover-images", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options)
+	}
+	err = mount(options + ",noswap")
+	if errors.Is(err, unix.EINVAL) { // a kernel before 6.4 knows no such option
+		err = mount(options)
+	}
+	if err != nil {
 		return nil, errs.New(errs.Refused, "%s is on a disk and no tmpfs can be mounted there: %w", dir, err).
 			WithNext("choose a run_dir on a tmpfs: a tree's memory must not reach a disk")
 	}
