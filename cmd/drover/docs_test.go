@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -244,6 +245,48 @@ func sampleDoc(t *testing.T, kind string) string {
 		t.Fatal(err)
 	}
 	return "```yaml\n" + string(text) + "```\n"
+}
+
+// TestSecurityNamesEveryFuzzTarget holds docs/security.md's list of what is read to the targets that there are, each with a corpus.
+func TestSecurityNamesEveryFuzzTarget(t *testing.T) {
+	root := filepath.Join("..", "..")
+	text, err := os.ReadFile(filepath.Join(root, "docs", "security.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := map[string]bool{}
+	for _, m := range regexp.MustCompile("`([a-z/]+) (Fuzz[A-Za-z]+)`").FindAllStringSubmatch(string(text), -1) {
+		named[m[1]+" "+m[2]] = true
+	}
+	target := regexp.MustCompile(`(?m)^func (Fuzz[A-Za-z]+)\(`)
+	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && strings.HasPrefix(d.Name(), ".") && d.Name() != "..":
+			return filepath.SkipDir
+		case !strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		src, err := os.ReadFile(path)
+		dir, _ := filepath.Rel(root, filepath.Dir(path))
+		for _, m := range target.FindAllStringSubmatch(string(src), -1) {
+			if !named[dir+" "+m[1]] {
+				t.Errorf("%s %s is not in docs/security.md", dir, m[1])
+			}
+			if corpus, _ := os.ReadDir(filepath.Join(root, dir, "testdata", "fuzz", m[1])); len(corpus) == 0 {
+				t.Errorf("%s %s has no corpus in testdata", dir, m[1])
+			}
+			delete(named, dir+" "+m[1])
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range named {
+		t.Errorf("docs/security.md names %s, which is not there", name)
+	}
 }
 
 func TestEveryVerbIsExplained(t *testing.T) {

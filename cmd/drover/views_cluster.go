@@ -113,7 +113,7 @@ func certificateWarning(end time.Time) string {
 
 func (v tokenView) text(w io.Writer) {
 	fmt.Fprintln(w, v.Token)
-	fmt.Fprintf(w, "\nlets one %s join until %s:\n  drover join --role %s --token TOKEN --name NAME\n", v.Role, clock(v.Expires), v.Role)
+	fmt.Fprintf(w, "\nlets one %s join until %s:\n  drover join --role %s --token - --name NAME   # and the token on standard input\n", v.Role, clock(v.Expires), v.Role)
 	if left := time.Until(v.Expires); left > 0 {
 		fmt.Fprintf(w, "it is a secret, good once and for %s\n", span(left.Round(time.Second)))
 	}

@@ -33,6 +33,8 @@ type Options struct {
 	Coordinators []string // names of hosts, which New makes; the operator's verbs run on the first
 	Workers      []string // likewise; other than the coordinators'
 	Args         []string // added to every worker's command line
+	// Under is put before the command of every worker, and UnderCoordinator before a coordinator's: what takes privileges away, say.
+	Under, UnderCoordinator []string
 }
 
 // Cluster is a running cluster. Its bed belongs to the caller, who ends everything by closing it.
@@ -63,10 +65,10 @@ func New(ctx context.Context, bed *host.Bed, o Options) (*Cluster, error) {
 		}
 		m := &Member{Host: h}
 		if i < len(o.Coordinators) {
-			m.argv = []string{program, "coordinator"}
+			m.argv = append(append([]string{}, o.UnderCoordinator...), program, "coordinator")
 			c.Coordinators = append(c.Coordinators, m)
 		} else {
-			m.argv = append([]string{program, "worker"}, o.Args...)
+			m.argv = append(append(append([]string{}, o.Under...), program, "worker"), o.Args...)
 			c.Workers = append(c.Workers, m)
 		}
 	}
@@ -129,8 +131,11 @@ func (c *Cluster) joinOnce(ctx context.Context, m *Member, role, port string) er
 	if err := c.JSON(ctx, &t, "token", "new", "--role", role); err != nil {
 		return fmt.Errorf("token for %s: %w", m.Name, err)
 	}
-	if _, err := m.Run(ctx, program, "join", "--token", t.Token, "--role", role, "--name", m.Name, "--advertise", m.at(port)); err != nil {
-		return fmt.Errorf("join %s: %w", m.Name, err)
+	cmd := m.Command(ctx, program, "join", "--token", "-", "--role", role, "--name", m.Name, "--advertise", m.at(port))
+	var said bytes.Buffer
+	cmd.Stdin, cmd.Stderr = strings.NewReader(t.Token), &said
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("join %s: %w: %s", m.Name, err, bytes.TrimSpace(said.Bytes()))
 	}
 	return nil
 }
@@ -209,7 +214,7 @@ func (m *Member) Restart(ctx context.Context) error {
 	}
 	d, err := m.Start(ctx, "drover", m.argv)
 	if err != nil {
-		return fmt.Errorf("start %s on %s: %w", m.argv[1], m.Name, err)
+		return fmt.Errorf("start drover on %s: %w", m.Name, err)
 	}
 	m.Daemon = d
 	return nil

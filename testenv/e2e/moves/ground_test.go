@@ -26,6 +26,12 @@ func newGround(t *testing.T, coordinators []string, workers ...string) *ground {
 // newGroundWith is newGround with options for the workers.
 func newGroundWith(t *testing.T, options, coordinators []string, workers ...string) *ground {
 	t.Helper()
+	return newGroundOf(t, cluster.Options{Coordinators: coordinators, Workers: workers, Args: options})
+}
+
+// newGroundOf is newGround with all that a cluster may be told.
+func newGroundOf(t *testing.T, options cluster.Options) *ground {
+	t.Helper()
 	bed, err := host.NewBed(t.Context(), "moves")
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +43,8 @@ func newGroundWith(t *testing.T, options, coordinators []string, workers ...stri
 	})
 	hosttest.TellIfFailed(t, bed)
 	g := &ground{}
-	g.Cluster, err = cluster.New(t.Context(), bed, cluster.Options{Drover: program("drover"), Coordinators: coordinators, Workers: workers, Args: options})
+	options.Drover = program("drover")
+	g.Cluster, err = cluster.New(t.Context(), bed, options)
 	if err != nil {
 		t.Fatal(err)
 	}
