@@ -29,7 +29,6 @@ func TestACompressedBombIsRefused(t *testing.T) {
 		w.Write(zeros[:1<<20])
 	}
 	w.Close()
-	zeros = nil
 	u := newUnpacker()
 	defer u.close()
 	for what, bomb := range map[string]struct {

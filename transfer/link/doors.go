@@ -60,7 +60,7 @@ func (d *doors) enter(remote net.Addr, hangUp func()) (leave func(), crowded boo
 
 // evict hangs up on one that waits. The caller holds mu.
 func (d *doors) evict(e *list.Element) {
-	w := e.Value.(*waiting) //nolint:errcheck // the lists hold nothing else
+	w := e.Value.(*waiting)
 	d.remove(w)
 	w.hangUp()
 }
