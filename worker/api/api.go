@@ -331,6 +331,7 @@ type Process struct {
 	UID   int    `json:"uid"`
 	State string `json:"state"` // /proc/PID/stat's letter
 	Comm  string `json:"comm"`
+	Caps  uint64 `json:"caps,omitempty"` // permitted capabilities, by bit (capabilities(7))
 }
 
 // File is one file a tree has open or mapped.

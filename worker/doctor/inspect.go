@@ -142,7 +142,7 @@ func (l *look) process(p *process) error {
 		return nil
 	}
 	l.inv.Processes = append(l.inv.Processes, workerapi.Process{
-		Pid: p.inside, Host: p.pid, TIDs: p.tids, UID: p.uid, State: p.state, Comm: p.comm,
+		Pid: p.inside, Host: p.pid, TIDs: p.tids, UID: p.uid, State: p.state, Comm: p.comm, Caps: p.caps,
 	})
 	l.inv.RSS += p.rss
 	if p.state == "T" {

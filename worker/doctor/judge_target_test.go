@@ -22,7 +22,7 @@ func tree(change ...func(*workerapi.Inventory)) workerapi.Inventory {
 		Workload: "redis", Host: "alpha", Spec: workload.Spec{Name: "redis", Kind: workload.Adopt},
 		Engine:    engine.Features{Version: "4.2.1", Kernel: "6.12.41+deb13-amd64"},
 		CPU:       workerapi.CPU{Features: []string{"avx2", "erms", "sse2"}},
-		Processes: []workerapi.Process{{Pid: 700, TIDs: []int{700, 701}, UID: 100, Comm: "redis-server"}},
+		Processes: []workerapi.Process{{Pid: 700, TIDs: []int{700, 701}, UID: 100, Comm: "redis-server", Caps: 1 << 21}},
 		Files:     []workerapi.File{{Path: libc, Size: 2000, Mode: unix.S_IFREG | 0o755, BuildID: "aabbccddeeff0011", Mapped: true}},
 		Listeners: []workerapi.Listener{{Proto: "tcp", Address: "0.0.0.0", Port: 6379}},
 		RSS:       100 << 20,
@@ -39,7 +39,7 @@ func fitting(change ...func(*place)) place {
 		cpu:   workerapi.CPU{Model: "Old Xeon", Features: []string{"avx2", "erms", "sse2"}},
 		here:  map[string]workload.State{}, dirs: map[string]bool{}, taken: map[int]string{}, addrs: map[netip.Addr]bool{}, packages: map[string]string{},
 		files: map[string]workerapi.File{libc: {Path: libc, Size: 2000, Mode: unix.S_IFREG | 0o755, BuildID: "aabbccddeeff0011"}},
-		users: map[int]bool{100: true}, link: "eth0",
+		users: map[int]bool{100: true}, link: "eth0", caps: 1<<21 | 1,
 	}
 	for _, c := range change {
 		c(&p)
@@ -94,6 +94,8 @@ func TestEachThingThatIsWrongIsOneFinding(t *testing.T) {
 		{"an address of the source's", func(i *workerapi.Inventory) { i.Listeners[0].Address = "10.0.0.1" }, nil, "ports", "10.0.0.1, which this host does not have", "all addresses"},
 		{"no link for the address", withAddress, func(p *place) { p.linkErr = "no link of this host has an address in the subnet" }, "address", "no link", "10.0.0.0/24"},
 		{"the address is the host's own", withAddress, func(p *place) { p.addrs[netip.MustParseAddr("10.0.0.50")] = true }, "address", "this host's own", "take it off"},
+		{"a capability that the worker has not", func(i *workerapi.Inventory) { i.Processes[0].Caps |= 1 << 25 }, nil, "capabilities",
+			"process 700 (redis-server) holds CAP_SYS_TIME", "CapabilityBoundingSet=CAP_SYS_TIME"},
 		{"another machine has the address", withAddress, func(p *place) { p.holders = []net.HardwareAddr{{2, 0, 0, 0, 0, 9}} }, "address", "answered for by 02:00:00:00:00:09, which is not alpha", "find who has it"},
 	} {
 		p := fitting()

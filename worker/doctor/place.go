@@ -34,6 +34,7 @@ type place struct {
 	taken    map[int]string            // pids that are in use here, by whom
 	ports    []workerapi.Listener      // that are listened on here
 	addrs    map[netip.Addr]bool       // this host's addresses
+	caps     uint64                    // that the worker here may hand on
 	users    map[int]bool              // uids of the tree that /etc/passwd knows
 	link     string                    // for the address
 	linkErr  string                    // why there is none
@@ -43,7 +44,7 @@ type place struct {
 // survey gathers what the inventory asks for. Nothing it does changes the host.
 func survey(ctx context.Context, inv workerapi.Inventory, facts workerapi.HostFacts, here map[string]workload.State) (place, error) {
 	p := place{
-		facts: facts, cpu: readCPU(), here: here, files: map[string]workerapi.File{}, dirs: map[string]bool{},
+		facts: facts, cpu: readCPU(), caps: ownCapabilities(), here: here, files: map[string]workerapi.File{}, dirs: map[string]bool{},
 		packages: map[string]string{}, taken: map[int]string{}, addrs: map[netip.Addr]bool{}, users: map[int]bool{},
 	}
 	if err := p.lookAtFiles(ctx, inv); err != nil {

@@ -24,6 +24,7 @@ type process struct {
 	comm                 string
 	rss                  int64
 	tracer               int
+	caps                 uint64 // permitted
 	kernel               bool
 }
 
@@ -115,6 +116,7 @@ func (p *process) parseStatus(text string) {
 	p.sessionInside = last(field(text, "NSsid"))
 	p.uid = first(field(text, "Uid"))
 	p.tracer = first(field(text, "TracerPid"))
+	p.caps = capabilitySet(text, "CapPrm")
 	p.rss = int64(first(field(text, "VmRSS"))) << 10
 }
 
