@@ -4,7 +4,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -30,26 +29,6 @@ func unit(t *testing.T, name string) map[string][]string {
 		settings[key] = append(settings[key], strings.Fields(value)...)
 	}
 	return settings
-}
-
-// TestTheWorkersCapabilitiesAreThoseThatSecurityExplains: each has its reason in the document, and no other is named there.
-func TestTheWorkersCapabilitiesAreThoseThatSecurityExplains(t *testing.T) {
-	doc, err := os.ReadFile(filepath.Join("..", "docs", "security.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var explained []string
-	for _, row := range regexp.MustCompile(`(?m)^\| (CAP_[^|]*) \|`).FindAllStringSubmatch(string(doc), -1) {
-		for name := range strings.SplitSeq(row[1], ",") {
-			explained = append(explained, strings.TrimSpace(name))
-		}
-	}
-	has := unit(t, "drover-worker.service")["CapabilityBoundingSet"]
-	slices.Sort(has)
-	slices.Sort(explained)
-	if !slices.Equal(has, explained) {
-		t.Errorf("the unit gives %v, the document explains %v", has, explained)
-	}
 }
 
 // inherited are settings that trees which the worker starts would have too, and take with them to other hosts.

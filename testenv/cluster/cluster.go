@@ -33,8 +33,6 @@ type Options struct {
 	Coordinators []string // names of hosts, which New makes; the operator's verbs run on the first
 	Workers      []string // likewise; other than the coordinators'
 	Args         []string // added to every worker's command line
-	// Under is put before the command of every worker, and UnderCoordinator before a coordinator's: what takes privileges away, say.
-	Under, UnderCoordinator []string
 }
 
 // Cluster is a running cluster. Its bed belongs to the caller, who ends everything by closing it.
@@ -65,10 +63,10 @@ func New(ctx context.Context, bed *host.Bed, o Options) (*Cluster, error) {
 		}
 		m := &Member{Host: h}
 		if i < len(o.Coordinators) {
-			m.argv = append(append([]string{}, o.UnderCoordinator...), program, "coordinator")
+			m.argv = []string{program, "coordinator"}
 			c.Coordinators = append(c.Coordinators, m)
 		} else {
-			m.argv = append(append(append([]string{}, o.Under...), program, "worker"), o.Args...)
+			m.argv = append([]string{program, "worker"}, o.Args...)
 			c.Workers = append(c.Workers, m)
 		}
 	}

@@ -14,51 +14,7 @@ import (
 	"drover/coordinator/api"
 	"drover/internal/pki"
 	"drover/testenv/cluster"
-	"drover/testenv/host/hosttest"
 )
-
-// unitCapabilities are those of the worker's unit, as setpriv names them.
-func unitCapabilities(t *testing.T) (names []string) {
-	t.Helper()
-	text, err := os.ReadFile("../../../configs/systemd/drover-worker.service")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		if set, ok := strings.CutPrefix(line, "CapabilityBoundingSet="); ok {
-			for _, name := range strings.Fields(set) {
-				names = append(names, "+"+strings.ToLower(strings.TrimPrefix(name, "CAP_")))
-			}
-		}
-	}
-	if len(names) < 10 {
-		t.Fatalf("the unit gives only %v", names)
-	}
-	return names
-}
-
-// TestATreeMovesWithTheCapabilitiesOfTheUnits: workers have those of their unit and no others, coordinators none at all.
-func TestATreeMovesWithTheCapabilitiesOfTheUnits(t *testing.T) {
-	worker := []string{"setpriv", "--bounding-set", "-all," + strings.Join(unitCapabilities(t), ",")}
-	g := newGroundOf(t, cluster.Options{
-		Coordinators: []string{"ceres"}, Workers: []string{"alpha", "beta"}, Under: worker, UnderCoordinator: []string{"setpriv", "--bounding-set", "-all", "--no-new-privs"},
-	})
-	for _, m := range g.members() {
-		set := hosttest.Run(t, m.Host, "sh", "-c", fmt.Sprintf("grep -E 'Cap(Eff|Bnd)' /proc/%d/status", m.Daemon.Pid))
-		if strings.Contains(set, "1ffffffffff") {
-			t.Errorf("%s has every capability:\n%s", m.Name, set)
-		}
-	}
-	s := g.start(t, "least", "alpha", 0, small)
-	for _, to := range []string{"beta", "alpha"} {
-		if _, err := g.Migrate(t.Context(), nil, s.name, to, "--downtime", "5s"); err != nil {
-			t.Fatal(err)
-		}
-		s.lives(t, to)
-	}
-	s.end(t)
-	g.nothingLeft(t, 0)
-}
 
 // watch notes every command line of this machine, the hosts' among them, until stop.
 func watch(t *testing.T) (stop func() []byte) {
@@ -116,6 +72,7 @@ func TestNoSecretIsInALogAnErrorOrAProcessList(t *testing.T) {
 	if _, err := g.Migrate(t.Context(), nil, s.name, "beta", "--downtime", "5s"); err != nil {
 		t.Fatal(err)
 	}
+	s.lives(t, "beta")
 	out, err := g.Drover(t.Context(), "cluster", "rotate-keys")
 	if err != nil {
 		t.Fatal(err)
@@ -123,7 +80,6 @@ func TestNoSecretIsInALogAnErrorOrAProcessList(t *testing.T) {
 	said.WriteString(out)
 	out, err = g.Drover(t.Context(), "cluster", "rotate-keys", "--switch", "--force", "--json") // late0 never came up
 	fmt.Fprint(said, out, err)
-	s.lives(t, "beta")
 	lines := stop()
 	for _, m := range g.members() {
 		for _, file := range keysBelow(t, m.Path("/var/lib")) {
