@@ -29,7 +29,8 @@ test: test-unit test-hosts ## every tier that a build machine has time for
 	@echo "ran the tiers: unit (with sim), hosts. Not run: vm (make test-vm)"
 
 test-unit: ## tests that run anywhere, with the race detector; the simulator is among them
-	$(GO) test -race -timeout 10m $(unit)
+	$(GO) test -race -timeout 10m $(filter-out drover/testenv/sim,$(unit))
+	$(GO) test -timeout 10m ./testenv/sim -schedules 50000
 
 sim: ## a million simulated schedules: prints what was tried, and fails if a promise is broken or anything was not
 	$(GO) test -timeout 60m -count 1 -run Whatever ./testenv/sim -schedules 1000000 -v

@@ -204,6 +204,8 @@ func TestNext(t *testing.T) {
 		{"it ends by itself", view(migration.Released, source(frozen, told(migration.Commit)), target(released, exited)), ""},
 		{"probation ends but nobody has looked since", view(migration.Released, after(3*time.Second), source(frozen, told(migration.Commit)), target(released), targetIs(seen(time.Second))),
 			"look target; look target"},
+		{"probation ends, and what came since was asked for before", view(migration.Released, after(3*time.Second), source(frozen, told(migration.Commit)), target(released),
+			targetIs(func(s *Side) { s.Asked = t0.Add(time.Second) })), "look target"},
 		{"probation ends and the target answers, but not how it stands", view(migration.Released, after(3*time.Second), source(frozen, told(migration.Commit)), target(released), targetIs(seen(time.Second)),
 			func(v *View) { v.Target.fail(errs.New(errs.Failed, "broken"), v.Now) }), "look target; look target"},
 		{"probation ends and the target is silent", view(migration.Released, after(9*time.Second), source(frozen, told(migration.Commit)), target(released), targetIs(lost(time.Second))),

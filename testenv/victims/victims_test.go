@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"drover/testenv/host/hosttest"
+	"drover/testenv/witness"
 )
 
 // last is the last line that a victim said, as JSON.
@@ -23,6 +24,26 @@ func last(t *testing.T, said string) map[string]any {
 		t.Fatalf("the last line of %q: %v", said, err)
 	}
 	return report
+}
+
+func TestAHeartBeatsAsAWitnessWantsIt(t *testing.T) {
+	file, host := filepath.Join(t.TempDir(), "beats"), filepath.Join(t.TempDir(), "host")
+	if err := os.WriteFile(host, []byte("alpha\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), hosttest.Build(t, "./testenv/victims/heart"), "-file", file, "-host", host, "-for", "300ms")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	beats, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer beats.Close()
+	w := &witness.Witness{InOrder: true}
+	if err := w.Read(beats); err != nil || w.Err() != nil || w.Last().Count < 3 || w.Last().Host != "alpha" {
+		t.Errorf("the last beat is %s: %v, %v", w.Last(), err, w.Err())
+	}
 }
 
 func TestVictimsFindNoFaultWithAQuietMachine(t *testing.T) {

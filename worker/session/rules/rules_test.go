@@ -6,6 +6,7 @@ import (
 
 	"drover/internal/migration"
 	workerapi "drover/worker/api"
+	"drover/worker/journal"
 )
 
 // every session of interest: in both roles, at every step, with every verdict, held and not, failed and not.
@@ -87,5 +88,47 @@ func TestEveryOpHasAName(t *testing.T) {
 		if op.String() == "" {
 			t.Errorf("op %d has no name", op)
 		}
+	}
+}
+
+func TestAnOrderToOpenThatIsOutOfDateIsRefused(t *testing.T) {
+	req := workerapi.OpenRequest{Migration: "m", Role: migration.Target, Epoch: 5, Boot: "now"}
+	for _, c := range []struct {
+		what, boot string
+		newest     migration.Epoch
+		busy       migration.ID
+		refused    bool
+	}{
+		{"at the newest epoch", "now", 5, "", false},
+		{"of which nothing is known", "", 0, "", false},
+		{"at an older epoch", "now", 6, "", true},
+		{"in another boot", "then", 5, "", true},
+		{"while another is open", "now", 5, "m0", true},
+	} {
+		if err := MayOpen(req, c.boot, c.newest, c.busy); (err != nil) != c.refused {
+			t.Errorf("%s: %v", c.what, err)
+		}
+	}
+}
+
+func TestWhatWasCommittedMayHaveRunThoughItWasReclaimed(t *testing.T) {
+	var records []journal.Record
+	write := func(op Op, data any) {
+		r, err := op.Record("m", data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		records = append(records, r)
+	}
+	write(WriteOpen, workerapi.OpenRequest{Migration: "m", Role: migration.Target, Epoch: 5})
+	write(WriteHeld, Held{Pid: 7})
+	write(WriteVerdict, Ruling{migration.Commit, 6})
+	write(WriteVerdict, Ruling{migration.Reclaim, 7})
+	pasts, err := Replay(records)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if up := TakeUp(pasts[0], Found{}); !up.Session.Ran || up.Session.Verdict != migration.Reclaim {
+		t.Errorf("taken up as %+v", up.Session)
 	}
 }
