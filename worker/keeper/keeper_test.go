@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -206,6 +207,28 @@ func TestAHoldOutlivesTheWorkerThatMadeIt(t *testing.T) {
 	}
 	if h, err := c.Hold(t.Context()); h != nil || err != nil {
 		t.Errorf("a hold after it was forgotten: %v, %v", h, err)
+	}
+}
+
+func TestAWorkerThatGoesAwayAnswersNothing(t *testing.T) {
+	m := &model{}
+	k, c := serving(t, m)
+	if _, err := c.Dump(t.Context(), engine.DumpRequest{Images: images(t)}); err != nil {
+		t.Fatal(err)
+	}
+	k.mu.Lock()
+	body, err := json.Marshal(holdBody{ID: k.id})
+	k.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan struct{})
+	close(gone) // its socket
+	if _, err := k.doHold(&call{ctx: t.Context(), gone: gone}, request{Op: opAwaitLost, Body: body}); err == nil {
+		t.Error("the hold passes for lost")
+	}
+	if v := m.made()[0].verdict; v != migration.Undecided {
+		t.Errorf("the hold was ended by %s", v)
 	}
 }
 
