@@ -65,7 +65,7 @@ var breakages = []breakage{
 		{programs, "case a == release && s.Broken && !s.Gone:", "case false:"}}, ""},
 	{"an abort in the middle of a dump forgets the hold", []edit{{programs,
 		"\treturn resumeTree // whether", "\tif !s.Holds {\n\t\treturn Program{StopCopying, Unfence, Thaw, Return, DropImages}\n\t}\n\treturn resumeTree // whether"}}, ""},
-	{"a verdict that was acted on is acted on again", []edit{{verdict, "case s.Verdict == v && s.Ruled:", "case false:"}}, ""},
+	{"a verdict that was acted on is acted on again", []edit{{verdict, "case s.Verdict == v && s.Ruled:", "case false:"}}, "./worker/session/rules"},
 	{"an undone copy is not removed", []edit{{programs, "removeCopy  = Program{Refuse, Discard}", "removeCopy  = Program{Refuse}"}}, ""},
 	{"a COMMIT in the journal is forgotten by a Reclaim", []edit{{past, "p.committed = p.committed || p.Ruling.Verdict == migration.Commit", "p.committed = p.Ruling.Verdict == migration.Commit"}}, "./worker/session/rules"},
 	{"the torn end of a journal is taken for damage", []edit{{lines, "case err != nil && last:", "case false && last:"}}, ""},

@@ -132,3 +132,11 @@ func TestWhatWasCommittedMayHaveRunThoughItWasReclaimed(t *testing.T) {
 		t.Errorf("taken up as %+v", up.Session)
 	}
 }
+
+func TestAVerdictThatWasActedOnIsNotActedOnAgain(t *testing.T) {
+	every(func(s Session) {
+		if p, err := s.Decide(s.Verdict, Brings(s.Verdict, s.Epoch)); err == nil && s.Ruled && len(p) > 0 {
+			t.Errorf("%s of a %s that is %s again: %v", s.Verdict, s.Role, s.Step, p)
+		}
+	})
+}
