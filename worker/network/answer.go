@@ -41,7 +41,15 @@ func icmpOf(addr netip.Addr) icmp {
 	return icmp{unix.NFPROTO_IPV6, unix.IPPROTO_ICMPV6, 1, 0, header + 6, header + 24}
 }
 
-// answer is the first rule of a fence's chain: of "in" the one that answers, of "out" the one that lets exactly these answers out.
+// ofCRIU lets CRIU's own packets through: those with which it brings half-closed connections into their state, as if they came from the
+// other end. They never leave the host, and none that comes from outside has a mark.
+func ofCRIU() []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1}, equal(binaryutil.NativeEndian.PutUint32(criuMark)), &expr.Verdict{Kind: expr.VerdictAccept},
+	}
+}
+
+// answer is the next rule of a fence's chain: of "in" the one that answers, of "out" the one that lets exactly these answers out.
 func answer(hook string, addr netip.Addr) []expr.Any {
 	i := icmpOf(addr)
 	if hook == "in" {

@@ -28,13 +28,13 @@ func TestAFenceIsTheseRules(t *testing.T) {
 	const from6, to6 = "meta 15 = 0a, network 8+16 = " + a6, "meta 15 = 0a, network 24+16 = " + a6
 	const solicited, advertised = "meta 15 = 0a, meta 16 = 3a, transport 0+1 = 87, transport 8+16 = " + a6, "meta 15 = 0a, meta 16 = 3a, transport 0+1 = 88, transport 8+16 = " + a6
 	const segment = ", meta 16 = 06, transport 13+1 & 06 = 00, limit 1000/1s burst 200, count, "
-	const out = "mark 14c10000, count, accept"
+	const criu, out = "meta 3 = 14c10000, accept\n", "mark 14c10000, count, accept"
 	want := map[string]string{
-		"IPv4 in": to4 + segment + "reject 0 1\n" + from4 + ", count, drop\n" + to4 + ", count, drop\n",
-		"IPv4 out": from4 + ", meta 16 = 01, transport 0+2 = 0301, transport 17+1 = 06, transport 24+4 = 0a000032, " + out + "\n" +
+		"IPv4 in": criu + to4 + segment + "reject 0 1\n" + from4 + ", count, drop\n" + to4 + ", count, drop\n",
+		"IPv4 out": criu + from4 + ", meta 16 = 01, transport 0+2 = 0301, transport 17+1 = 06, transport 24+4 = 0a000032, " + out + "\n" +
 			from4 + ", count, drop\n" + to4 + ", count, drop\n",
-		"IPv6 in": to6 + segment + "reject 0 0\n" + from6 + ", count, drop\n" + to6 + ", count, drop\n" + solicited + ", count, drop\n" + advertised + ", count, drop\n",
-		"IPv6 out": from6 + ", meta 16 = 3a, transport 0+2 = 0100, transport 14+1 = 06, transport 32+16 = " + a6 + ", " + out + "\n" +
+		"IPv6 in": criu + to6 + segment + "reject 0 0\n" + from6 + ", count, drop\n" + to6 + ", count, drop\n" + solicited + ", count, drop\n" + advertised + ", count, drop\n",
+		"IPv6 out": criu + from6 + ", meta 16 = 3a, transport 0+2 = 0100, transport 14+1 = 06, transport 32+16 = " + a6 + ", " + out + "\n" +
 			from6 + ", count, drop\n" + to6 + ", count, drop\n" + solicited + ", count, drop\n" + advertised + ", count, drop\n",
 	}
 	for _, w := range families {
@@ -75,7 +75,7 @@ func TestAFenceWhoseKernelCannotAnswerOnlyDrops(t *testing.T) {
 		}
 		return raise(ns, addr, false)
 	})
-	const want = "meta 15 = 02, network 12+4 = 0a000032, count, drop\nmeta 15 = 02, network 16+4 = 0a000032, count, drop\n"
+	const want = "meta 3 = 14c10000, accept\nmeta 15 = 02, network 12+4 = 0a000032, count, drop\nmeta 15 = 02, network 16+4 = 0a000032, count, drop\n"
 	for _, chain := range []string{"in", "out"} {
 		if got := written(t, ns, fenceTables(addr)[0], chain); got != want {
 			t.Errorf("chain %s is\n%swant\n%s", chain, got, want)

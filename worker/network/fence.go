@@ -55,6 +55,9 @@ func raise(nsPath string, addr netip.Addr, answering bool) error {
 			chain := c.AddChain(&nftables.Chain{
 				Table: t, Name: hook.name, Type: nftables.ChainTypeFilter, Hooknum: hook.number, Priority: hook.priority,
 			})
+			if t.Family == nftables.TableFamilyINet {
+				c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: ofCRIU()})
+			}
 			if answering && t.Family == nftables.TableFamilyINet {
 				c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: answer(hook.name, addr), UserData: limit.remembered()})
 			}
