@@ -87,7 +87,8 @@ type Options struct {
 	LinkRemap      bool   `json:"link_remap,omitempty"`
 	ShellJob       bool   `json:"shell_job,omitempty"`
 	GhostLimit     uint32 `json:"ghost_limit,omitempty"` // bytes; 0 means CRIU's default of 1 MiB
-	// External are CRIU's --external resources: "mnt[/inside]:key", "net[INODE]:key" at a dump; "mnt[key]:/host" at a restore.
+	// External are CRIU's --external resources: "mnt[/inside]:key", "net[INODE]:key" at a dump; "mnt[key]:/host" at a restore. A tree whose
+	// network namespace is external is dumped and restored by an engine that stands in it: no image describes it.
 	External []string `json:"external,omitempty"`
 	// Root is the tree's root directory on this host, a mount point, for trees with a mount namespace of their own; else "".
 	Root string `json:"root,omitempty"`
@@ -150,8 +151,8 @@ type RestoreRequest struct {
 	FinalState migration.FinalState // Running or Stopped; "" means Running
 	// Cgroup is the absolute path of an empty cgroup v2 directory made for this tree.
 	Cgroup string
-	// Inherit maps keys of external resources to open descriptors ("net" namespaces: key as in Options.External at the dump).
-	// The engine does not close them.
+	// Inherit maps keys of external resources to open descriptors ("net" namespaces: key as in Options.External at the dump). Nothing
+	// comes into such a namespace or goes out until the hold ends. The engine does not close them.
 	Inherit map[string]*os.File
 
 	// Lazy restores images of a lazy dump. A lazy.Filler must listen in Images before the restore begins (errs.Invalid); it gets

@@ -2,6 +2,7 @@ package criu
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -34,35 +35,47 @@ func (e *Engine) Dump(ctx context.Context, req engine.DumpRequest) (engine.Hold,
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout(req.Timeout))
 	defer cancel()
-	s, usePages, err := e.startDump(req)
+	d := &dump{engine: e, tree: req.Tree, final: final, pages: req.Pages, network: ownNetwork(req.Tree, req.Options)}
+	usePages, err := d.start(req)
 	if err != nil {
 		return nil, err
 	}
-	opts := options(req.Options, s.images, dumpLog)
+	opts := options(req.Options, d.s.images, dumpLog)
+	if d.network != "" {
+		opts.NetworkLock = rpc.CriuNetworkLockMethod_SKIP.Enum() // d locks it
+	}
 	opts.Pid = ptr(int32(req.Tree.Pid))
 	opts.LeaveRunning = ptr(final == migration.Running)
 	opts.LeaveStopped = ptr(final == migration.Stopped)
 	setParent(opts, req.Parent)
 	usePages(opts)
 
-	d := &dump{engine: e, s: s, tree: req.Tree, final: final, pages: req.Pages}
 	if err := d.toHold(ctx, opts, req.AtFreeze); err != nil {
 		return nil, err
 	}
-	h := newHold(s, req.Tree.Pid, engine.Stats{Frozen: time.Since(d.frozen)})
+	h := newHold(d.s, req.Tree.Pid, engine.Stats{Frozen: time.Since(d.frozen)})
 	h.committed, h.aborted = d.commit, d.abort
 	return h, nil
 }
 
-// startDump starts CRIU with what takes the pages, which usePages puts into the request.
-func (e *Engine) startDump(req engine.DumpRequest) (s *swrk, usePages func(*rpc.CriuOpts), err error) {
+// start starts CRIU with what takes the pages, which usePages puts into the request.
+func (d *dump) start(req engine.DumpRequest) (usePages func(*rpc.CriuOpts), err error) {
+	var prepare []func() error
+	if d.network != "" {
+		ns, err := os.Open(d.network)
+		if err != nil {
+			return nil, errs.New(errs.Failed, "dump pid %d: open its network namespace: %w", d.tree.Pid, err)
+		}
+		defer ns.Close()
+		prepare = append(prepare, enter(ns))
+	}
 	if req.Lazy {
-		return e.startLazy(req)
+		return d.startLazy(req, prepare)
 	}
-	if s, err = start(e.path, req.Images, pagesFile(req.Pages)...); err != nil {
-		return nil, nil, e.startFailed(err)
+	if d.s, err = startFrom(prepare, d.engine.path, req.Images, pagesFile(req.Pages)...); err != nil {
+		return nil, d.engine.startFailed(err)
 	}
-	return s, func(opts *rpc.CriuOpts) { setPages(opts, req.Pages) }, nil
+	return func(opts *rpc.CriuOpts) { setPages(opts, req.Pages) }, nil
 }
 
 // mayDump refuses what CRIU would only find out after ten seconds, or not name.
@@ -90,8 +103,12 @@ type dump struct {
 	tree   engine.Tree
 	final  migration.FinalState
 	pages  *os.File // CRIU's end of the page connection, nil if pages go into the images directory
-	runID  string   // names CRIU's lock table
+	left   *unseen  // nil if CRIU is shown all memory
 	frozen time.Time
+
+	// network is the path of the tree's network namespace if CRIU stands in it and drover locks it, else "".
+	network string
+	runID   string // names CRIU's lock table
 }
 
 // toHold brings the dump to its hold, or leaves the tree running.
@@ -107,16 +124,22 @@ func (d *dump) toHold(ctx context.Context, opts *rpc.CriuOpts, atFreeze func(con
 		switch n.GetScript() {
 		case "query-ext-files": // sent in every dump, when all is frozen and the network locked and nothing has been read yet
 			d.frozen = time.Now()
+			if d.network != "" {
+				if refused = lockNetwork(d.network); refused != nil {
+					return false, false
+				}
+			}
 			if atFreeze != nil {
 				ended := make(chan error, 1)
 				go func() { ended <- atFreeze(looking) }()
 				looked = sync.OnceValue(func() error { return <-ended })
 			}
 		case "post-dump":
-			if refused = looked(); refused != nil {
-				return false, false
+			refused = looked()
+			if refused == nil && d.left != nil {
+				refused = d.left.describe(inDir(d.s.images, "."))
 			}
-			return false, true
+			return false, refused == nil
 		}
 		return true, false
 	})
@@ -140,6 +163,14 @@ func (d *dump) toHold(ctx context.Context, opts *rpc.CriuOpts, atFreeze func(con
 	return d.giveUp(err)
 }
 
+// unlock takes drover's own lock off the tree's network, once CRIU has put its sockets right.
+func (d *dump) unlock() error {
+	if d.network == "" {
+		return nil
+	}
+	return removeLocks(d.network, d.runID)
+}
+
 // undoTime is how long CRIU may take to undo a dump that failed or was given up.
 const undoTime = 5 * time.Second
 
@@ -152,7 +183,7 @@ func (d *dump) giveUp(cause error) error {
 		_ = unix.Shutdown(int(d.pages.Fd()), unix.SHUT_RDWR) // it may be closed at the other end
 	}
 	if d.s.leave(undoTime) {
-		return cause
+		return errors.Join(cause, d.unlock())
 	}
 	if d.tree.Cgroup != "" {
 		_ = setFrozen(d.tree.Cgroup, true) // so that no read of the program meets a socket in repair mode; release reports what fails
@@ -180,6 +211,11 @@ func (d *dump) commit(ctx context.Context) (engine.Stats, error) {
 		}
 	}
 	stats.Frozen = time.Since(d.frozen)
+	if d.final == migration.Running {
+		if err := d.unlock(); err != nil {
+			return stats, errs.New(errs.Failed, "leave pid %d %s: %w", d.tree.Pid, d.final, err)
+		}
+	}
 	if d.tree.Cgroup != "" { // an empty one too: what is put into a frozen cgroup stands
 		if err := setFrozen(d.tree.Cgroup, false); err != nil {
 			return stats, errs.New(errs.Failed, "leave pid %d %s: %w", d.tree.Pid, d.final, err)
@@ -206,6 +242,9 @@ func (d *dump) abort(ctx context.Context) error {
 		// the result says "failed", as asked; only a conversation that breaks needs more
 		if _, err := d.s.result(ctx, false); err == nil {
 			d.s.close()
+			if err := d.unlock(); err != nil {
+				return err
+			}
 			if d.tree.Cgroup == "" {
 				return nil
 			}

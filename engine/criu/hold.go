@@ -5,7 +5,6 @@ import (
 	"sync"
 
 	"drover/engine"
-	"drover/engine/lazy"
 	"drover/internal/errs"
 	"drover/internal/migration"
 )
@@ -20,7 +19,7 @@ type hold struct {
 	// be called again if it failed.
 	committed func(ctx context.Context) (engine.Stats, error)
 	aborted   func(ctx context.Context) error
-	relay     *lazy.Relay // of a lazy restore, else nil
+	ready     func() error // called before CRIU hears "true"; its error refuses the commit, which is no verdict; nil if nothing is to be done
 
 	mu      sync.Mutex
 	decided migration.Verdict // Commit or Abort
@@ -62,8 +61,8 @@ func (h *hold) Commit(ctx context.Context) (engine.Stats, error) {
 	case migration.Abort:
 		return h.stats, errs.New(errs.Conflict, "commit pid %d: %w", h.pid, engine.ErrDecided)
 	}
-	if h.relay != nil && !h.s.ended() {
-		if err := h.relay.Release(); err != nil {
+	if h.ready != nil && !h.s.ended() {
+		if err := h.ready(); err != nil {
 			return h.stats, errs.New(errs.Conflict, "commit pid %d: %w", h.pid, err).WithNext("abort it")
 		}
 	}
@@ -72,9 +71,6 @@ func (h *hold) Commit(ctx context.Context) (engine.Stats, error) {
 	}
 	h.decided = migration.Commit
 	h.stats, h.err = h.committed(ctx)
-	if h.relay != nil {
-		h.relay.Runs()
-	}
 	return h.stats, h.err
 }
 

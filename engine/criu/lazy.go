@@ -40,35 +40,45 @@ func mayLazy(what string) error {
 // wants more. drover reads the tree itself and wants none, so that the word which ends the server lies in its socket from the
 // start. The socket is inherited, and no port is opened; CRIU takes it (ps-socket) from its configuration alone, which it reads
 // after the request.
-func (e *Engine) startLazy(req engine.DumpRequest) (*swrk, func(*rpc.CriuOpts), error) {
-	what := fmt.Sprintf("dump pid %d", req.Tree.Pid)
+func (d *dump) startLazy(req engine.DumpRequest, prepare []func() error) (usePages func(*rpc.CriuOpts), err error) {
+	what := fmt.Sprintf("dump pid %d", d.tree.Pid)
 	if err := mayLazy(what); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if err := mayLeave(req.Tree, req.Options); err != nil {
-		return nil, nil, err
+	if d.left = newUnseen(d.tree); d.left != nil {
+		prepare = append(prepare, d.left.prepare)
+	}
+	if err := mayLeave(d.tree, req.Options, d.left != nil); err != nil {
+		return nil, err
 	}
 	ours, theirs, err := endedServer()
 	if err != nil {
-		return nil, nil, errs.New(errs.Failed, "%s: make a socket for CRIU's page server: %w", what, err)
+		return nil, errs.New(errs.Failed, "%s: make a socket for CRIU's page server: %w", what, err)
 	}
 	defer theirs.Close()
 	conf, err := configuration(fmt.Sprintf("ps-socket %d\n", firstFD))
 	if err != nil {
 		ours.Close()
-		return nil, nil, errs.New(errs.Failed, "%s: make a configuration for CRIU: %w", what, err)
+		return nil, errs.New(errs.Failed, "%s: make a configuration for CRIU: %w", what, err)
 	}
 	defer conf.Close()
-	s, err := start(e.path, req.Images, theirs, conf)
-	if err != nil {
+	if d.s, err = startFrom(prepare, d.engine.path, req.Images, theirs, conf); err != nil {
 		ours.Close()
-		return nil, nil, e.startFailed(err)
+		if d.left != nil {
+			err = errors.Join(err, d.left.Close())
+		}
+		return nil, d.engine.startFailed(err)
 	}
-	if err := raiseLimit(s.cmd.Process.Pid); err != nil {
-		e.log.Debug("CRIU may lack descriptors", "error", err)
+	d.s.beside = append(d.s.beside, ours) // the server answers, and its answer must have somewhere to go
+	pid := d.s.cmd.Process.Pid
+	if d.left != nil {
+		d.left.serve(pid)
+		d.s.beside = append(d.s.beside, d.left)
 	}
-	s.beside = append(s.beside, ours) // the server answers, and its answer must have somewhere to go
-	return s, func(opts *rpc.CriuOpts) {
+	if err := raiseLimit(pid); err != nil {
+		d.engine.log.Debug("CRIU may lack descriptors", "error", err)
+	}
+	return func(opts *rpc.CriuOpts) {
 		opts.LazyPages = ptr(true)
 		opts.ConfigFile = ptr(fmt.Sprintf("/proc/self/fd/%d", firstFD+1))
 	}, nil

@@ -2,10 +2,8 @@ package criu
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -14,7 +12,8 @@ import (
 	"drover/internal/errs"
 )
 
-// In a lazy dump CRIU keeps all memory in pipes until the verdict (criu/page-pipe.c), and so two descriptors for every few MiB.
+// In a lazy dump CRIU keeps all memory that it is shown in pipes until the verdict (criu/page-pipe.c), and so two descriptors for every
+// few MiB.
 const (
 	pipePages = 1024 // in a pipe: PIPE_MAX_SIZE, rounded up as the kernel does; less where CAP_SYS_RESOURCE is missing
 	// fdSetSize is the first number of a descriptor that libnftables cannot wait for: it uses select(2), and CRIU dies of it. Each
@@ -23,10 +22,14 @@ const (
 	otherFDs  = 64 // of CRIU's own, about
 )
 
-// mayLeave refuses the lazy dump of a tree that CRIU has not the descriptors for.
-func mayLeave(t engine.Tree, o engine.Options) error {
+// mayLeave refuses the lazy dump of a tree that CRIU has not the descriptors for. unseen says that it is shown no memory but that of
+// processes which have locked some.
+func mayLeave(t engine.Tree, o engine.Options, unseen bool) error {
 	var pages []uint64
 	for _, pid := range proc.OfTree(t) {
+		if locked, err := statusNumber(pid, "VmLck"); unseen && err == nil && locked == 0 {
+			continue
+		}
 		pages = append(pages, anonymousPages(pid))
 	}
 	unlimited := mayExceedLimits()
@@ -88,13 +91,9 @@ func readNumber(path string) uint64 {
 
 // anonymousPages is how many pages a process has that are no file's, resident or swapped; 0 if it has gone.
 func anonymousPages(pid int) (pages uint64) {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	for line := range strings.Lines(string(b)) {
-		name, value, _ := strings.Cut(line, ":")
-		if name == "RssAnon" || name == "VmSwap" {
-			kib, _ := strconv.ParseUint(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
-			pages += kib / 4
-		}
+	for _, name := range []string{"RssAnon", "VmSwap"} {
+		kib, _ := statusNumber(pid, name)
+		pages += kib / 4
 	}
 	return pages
 }

@@ -39,7 +39,7 @@ func TestATreeWithTooMuchMemoryIsNotDumpedLazily(t *testing.T) {
 		t.Errorf("this process has %d anonymous pages", n)
 	}
 	self := engine.Tree{Pid: os.Getpid()}
-	if err := mayLeave(self, engine.Options{TCPEstablished: true}); err != nil {
+	if err := mayLeave(self, engine.Options{TCPEstablished: true}, false); err != nil {
 		t.Errorf("64 MiB: %v", err)
 	}
 }

@@ -75,33 +75,47 @@ func Unrepair(pid int) error {
 
 // lockPrefix begins the names of the nft tables that CRIU locks connections with; the rest is the dump's run id, cut off at the
 // 31 characters that CRIU has for "inet CRIU-…" (criu/netfilter.c). A successful dump leaves its table, and so does a killed CRIU.
-const lockPrefix = "CRIU-"
+const (
+	lockPrefix = "CRIU-"
+	ownLock    = lockPrefix + "drover" // see lockNetwork
+)
 
-// removeLocks deletes the lock of the dump with that run id, or all with none.
-func removeLocks(netns, runID string) error {
+// openTables opens the nft tables of a network namespace, "" for the caller's own.
+func openTables(netns string) (c *nftables.Conn, done func(), err error) {
+	done = func() {}
 	var opts []nftables.ConnOption
 	if netns != "" {
 		ns, err := os.Open(netns)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // it went with its last process
-		}
 		if err != nil {
-			return fmt.Errorf("open network namespace: %w", err)
+			return nil, nil, fmt.Errorf("open network namespace: %w", err)
 		}
-		defer ns.Close()
+		done = func() { ns.Close() }
 		opts = append(opts, nftables.WithNetNSFd(int(ns.Fd())))
 	}
-	c, err := nftables.New(opts...)
-	if err != nil {
-		return fmt.Errorf("speak to nftables: %w", err)
+	if c, err = nftables.New(opts...); err != nil {
+		done()
+		return nil, nil, fmt.Errorf("speak to nftables: %w", err)
 	}
+	return c, done, nil
+}
+
+// removeLocks deletes the lock of the dump with that run id, or all with none, and drover's own.
+func removeLocks(netns, runID string) error {
+	c, done, err := openTables(netns)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it went with its last process
+	}
+	if err != nil {
+		return err
+	}
+	defer done()
 	tables, err := c.ListTables()
 	if err != nil {
 		return fmt.Errorf("list nft tables: %w", err)
 	}
 	n := 0
 	for _, t := range tables {
-		if id, ours := strings.CutPrefix(t.Name, lockPrefix); ours && (runID == "" || strings.HasPrefix(runID, id)) {
+		if id, ours := strings.CutPrefix(t.Name, lockPrefix); ours && (runID == "" || strings.HasPrefix(runID, id) || t.Name == ownLock) {
 			c.DelTable(t)
 			n++
 		}

@@ -2,6 +2,7 @@ package criu
 
 import (
 	"context"
+	"errors"
 	"io"
 	"maps"
 	"os"
@@ -34,7 +35,7 @@ func (e *Engine) Restore(ctx context.Context, req engine.RestoreRequest) (engine
 		return nil, err
 	}
 	if err := r.ready(ctx, &req); err != nil {
-		r.s.kill()
+		r.giveUp()
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout(req.Timeout))
@@ -55,7 +56,7 @@ func (e *Engine) Restore(ctx context.Context, req engine.RestoreRequest) (engine
 	}
 	h := newHold(r.s, r.pid, engine.Stats{Restore: time.Since(begin)})
 	h.committed, h.aborted = r.commit, r.abort
-	h.relay = r.relay
+	h.ready = r.mayRun
 	return h, nil
 }
 
@@ -83,15 +84,30 @@ func (e *Engine) startRestore(req engine.RestoreRequest) (*restore, []*rpc.Inher
 		inherit = append(inherit, &rpc.InheritFd{Key: ptr(key), Fd: ptr(int32(firstFD + len(files)))})
 		files = append(files, req.Inherit[key])
 	}
-	s, err := start(e.path, req.Images, files...)
-	if err != nil {
+	r := &restore{engine: e, cgroup: req.Cgroup}
+	var prepare []func() error
+	var err error
+	if ns := inherited(req.Inherit); ns != nil {
+		prepare = append(prepare, enter(ns))
+		if r.network, err = duplicate(ns); err != nil {
+			return nil, nil, errs.New(errs.Failed, "restore: keep the network namespace open: %w", err)
+		}
+	}
+	if r.s, err = startFrom(prepare, e.path, req.Images, files...); err != nil {
+		r.leaveNetwork()
 		return nil, nil, e.startFailed(err)
 	}
-	if err := moveInto(req.Cgroup, s.cmd.Process.Pid); err != nil {
-		s.kill()
+	if r.network != nil {
+		if err := lockNetwork(pathOf(r.network)); err != nil {
+			r.giveUp()
+			return nil, nil, errs.New(errs.Failed, "restore: %w", err)
+		}
+	}
+	if err := moveInto(req.Cgroup, r.s.cmd.Process.Pid); err != nil {
+		r.giveUp()
 		return nil, nil, errs.New(errs.Failed, "restore into %s: %w", req.Cgroup, err)
 	}
-	return &restore{engine: e, s: s, cgroup: req.Cgroup}, inherit, nil
+	return r, inherit, nil
 }
 
 // restore is one restore, from its request to its end.
@@ -101,6 +117,38 @@ type restore struct {
 	cgroup string
 	pid    int
 	relay  *lazy.Relay // of a lazy one, else nil
+	// network is the namespace that the tree is restored in, if it is the caller's, else nil. It is locked until the hold ends.
+	network *os.File
+}
+
+// giveUp ends a CRIU that has been asked for nothing.
+func (r *restore) giveUp() {
+	r.s.kill()
+	r.leaveNetwork()
+}
+
+// mayRun says why the tree must not run. If it may, its network is unlocked, as CRIU unlocks it at its answer: before sockets leave repair mode.
+func (r *restore) mayRun() error {
+	if r.relay != nil {
+		if err := r.relay.Release(); err != nil {
+			return err
+		}
+	}
+	if r.network == nil {
+		return nil
+	}
+	return removeLocks(pathOf(r.network), "")
+}
+
+// leaveNetwork leaves the namespace as it was. It may be called again.
+func (r *restore) leaveNetwork() {
+	if r.network == nil {
+		return
+	}
+	if err := errors.Join(removeLocks(pathOf(r.network), ""), r.network.Close()); err != nil {
+		r.engine.log.Warn("a network namespace may be left locked", "error", err)
+	}
+	r.network = nil
 }
 
 // ready waits until the images are there, looks at them, and finds who fills the memory that they leave out.
@@ -174,16 +222,25 @@ func (r *restore) sweep(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	r.s.kill()
-	return kill(ctx, r.cgroup)
+	err := kill(ctx, r.cgroup)
+	r.leaveNetwork()
+	return err
 }
 
 // commit follows CRIU until the tree runs, or is left stopped. A tree that CRIU does not release whole is killed: half of it
 // may run, and the caller must be able to say that nothing does.
 func (r *restore) commit(ctx context.Context) (engine.Stats, error) {
+	if r.relay != nil {
+		defer r.relay.Runs()
+	}
 	resp, err := r.s.result(ctx, true)
 	if err == nil && resp.GetSuccess() {
 		stats := r.s.restoreStats()
 		go r.s.close() // the tree runs: the blackout does not wait for CRIU to end
+		if r.network != nil {
+			r.network.Close()
+			r.network = nil
+		}
 		return stats, nil
 	}
 	err = errs.New(errs.Failed, "release pid %d: CRIU failed or died on the way, and the tree was killed: %w", r.pid, engine.ErrLost)

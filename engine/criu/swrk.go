@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -41,7 +43,12 @@ const firstFD = 4
 
 // start runs CRIU with files as descriptors from firstFD up and nothing else of this process. It does nothing until it is sent
 // a request. images, if not nil, stays open until kill or close, whatever the caller does with it.
-func start(path string, images *os.File, files ...*os.File) (_ *swrk, err error) {
+func start(path string, images *os.File, files ...*os.File) (*swrk, error) {
+	return startFrom(nil, path, images, files...)
+}
+
+// startFrom is start from a thread that is prepared first, which nothing undoes: what it has become CRIU is, too.
+func startFrom(prepare []func() error, path string, images *os.File, files ...*os.File) (_ *swrk, err error) {
 	s := &swrk{gone: make(chan struct{})}
 	defer func() {
 		if err != nil {
@@ -74,7 +81,11 @@ func start(path string, images *os.File, files ...*os.File) (_ *swrk, err error)
 	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("keep descriptors from criu: %w", err)
 	}
-	if err := s.cmd.Start(); err != nil {
+	begin := s.cmd.Start
+	if len(prepare) > 0 {
+		begin = func() error { return onDoomedThread(append(slices.Clone(prepare), s.cmd.Start)) }
+	}
+	if err := begin(); err != nil {
 		return nil, fmt.Errorf("start criu: %w", err)
 	}
 	go func() {
@@ -82,6 +93,22 @@ func start(path string, images *os.File, files ...*os.File) (_ *swrk, err error)
 		close(s.gone)
 	}()
 	return s, nil
+}
+
+// onDoomedThread calls each of steps, until one fails, on a thread that ends with the last.
+func onDoomedThread(steps []func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never let go
+		for _, step := range steps {
+			if err := step(); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	return <-done
 }
 
 // connect makes the socket of the conversation and returns CRIU's end.

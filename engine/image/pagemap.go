@@ -28,10 +28,9 @@ func PagesName(id uint32) string { return fmt.Sprintf("pages-%d.img", id) }
 
 // PagemapWriter writes the pagemap and the pages of one space as CRIU 4.2 does. Not safe for concurrent use.
 type PagemapWriter struct {
-	entries, pages *os.File
-	ew             *bufio.Writer
-	pw             *bufio.Writer
-	last           entry
+	entryWriter
+	pages *os.File
+	pw    *bufio.Writer
 }
 
 // entry is a pagemap entry (images/pagemap.proto).
@@ -51,13 +50,7 @@ func NewPagemapWriter(dir string, s Space, pagesID uint32) (*PagemapWriter, erro
 	if err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
-	w := &PagemapWriter{entries: e, pages: p, ew: bufio.NewWriter(e), pw: bufio.NewWriterSize(p, 64<<10)}
-	var magic [8]byte
-	binary.LittleEndian.PutUint32(magic[:], magicCommon)
-	binary.LittleEndian.PutUint32(magic[4:], magicPagemap)
-	w.ew.Write(magic[:])
-	w.record(1, uint64(pagesID))
-	return w, nil
+	return &PagemapWriter{entryWriter: newEntryWriter(e, pagesID), pages: p, pw: bufio.NewWriterSize(p, 64<<10)}, nil
 }
 
 func create(path string) (*os.File, error) {
@@ -76,8 +69,33 @@ func (w *PagemapWriter) Run(addr uint64, flags uint32, data []byte) error {
 // Hole appends an entry without data.
 func (w *PagemapWriter) Hole(addr uint64, flags uint32, n uint64) error { return w.add(addr, flags, n) }
 
+// Close writes what is left and closes both files; the first error of any write comes back here.
+func (w *PagemapWriter) Close() error {
+	return errors.Join(w.close(), w.pw.Flush(), w.pages.Close())
+}
+
+// ErrOrder is what a PagemapWriter fails with when addresses do not rise.
+var ErrOrder = errors.New("pages out of order")
+
+// entryWriter writes a pagemap file.
+type entryWriter struct {
+	entries *os.File
+	ew      *bufio.Writer
+	last    entry
+}
+
+func newEntryWriter(f *os.File, pagesID uint32) entryWriter {
+	w := entryWriter{entries: f, ew: bufio.NewWriter(f)}
+	var magic [8]byte
+	binary.LittleEndian.PutUint32(magic[:], magicCommon)
+	binary.LittleEndian.PutUint32(magic[4:], magicPagemap)
+	w.ew.Write(magic[:])
+	w.record(1, uint64(pagesID))
+	return w
+}
+
 // add joins an entry to the last one where they meet.
-func (w *PagemapWriter) add(addr uint64, flags uint32, n uint64) error {
+func (w *entryWriter) add(addr uint64, flags uint32, n uint64) error {
 	if w.last.pages > 0 && addr < w.last.addr+w.last.pages*PageSize {
 		return fmt.Errorf("page %#x after %#x: %w", addr, w.last.addr, ErrOrder)
 	}
@@ -90,18 +108,15 @@ func (w *PagemapWriter) add(addr uint64, flags uint32, n uint64) error {
 	return nil
 }
 
-// ErrOrder is what a PagemapWriter fails with when addresses do not rise.
-var ErrOrder = errors.New("pages out of order")
-
 // flush writes the entry that no more can join: vaddr 1, the old 32-bit count 2 (required, 0), flags 4, count 5.
-func (w *PagemapWriter) flush() {
+func (w *entryWriter) flush() {
 	if w.last.pages > 0 {
 		w.record(1, w.last.addr, 2, 0, 4, uint64(w.last.flags), 5, w.last.pages)
 	}
 }
 
 // record appends a length-prefixed protobuf message of varint fields, given as pairs of number and value.
-func (w *PagemapWriter) record(fields ...uint64) {
+func (w *entryWriter) record(fields ...uint64) {
 	b := make([]byte, 4, 48)
 	for i := 0; i < len(fields); i += 2 {
 		b = append(b, byte(fields[i]<<3))
@@ -111,8 +126,8 @@ func (w *PagemapWriter) record(fields ...uint64) {
 	w.ew.Write(b)
 }
 
-// Close writes what is left and closes both files; the first error of any write comes back here.
-func (w *PagemapWriter) Close() error {
+// close writes what is left; the first error of any write comes back here.
+func (w *entryWriter) close() error {
 	w.flush()
-	return errors.Join(w.ew.Flush(), w.pw.Flush(), w.entries.Close(), w.pages.Close())
+	return errors.Join(w.ew.Flush(), w.entries.Close())
 }
