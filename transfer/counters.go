@@ -14,7 +14,7 @@ type counters struct {
 }
 
 // pageCount is what became of one call's pages.
-type pageCount struct{ offered, sent, zero, patched, saved uint64 }
+type pageCount struct{ offered, sent, zero, patched, saved, found uint64 }
 
 func (c *counters) pages(n pageCount, used uint64) {
 	c.mu.Lock()
@@ -25,6 +25,7 @@ func (c *counters) pages(n pageCount, used uint64) {
 	c.now.PagesPatched += n.patched
 	c.now.BytesSaved += n.saved
 	c.now.PagesZero += n.zero
+	c.now.PagesFound += n.found
 	c.now.PagesKnown += n.offered - n.sent - n.zero
 	c.now.SlotsUsed = used
 }
@@ -34,6 +35,13 @@ func (c *counters) file(bytes int) {
 	defer c.mu.Unlock()
 	c.start()
 	c.now.FileBytes += uint64(bytes)
+}
+
+// kept notes how many pages the target has from an earlier visit.
+func (c *counters) kept(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now.PagesKept = uint64(n)
 }
 
 func (c *counters) start() {
@@ -62,6 +70,7 @@ func (c *counters) report(round int, wire uint64) RoundReport {
 		BytesSaved:   c.now.BytesSaved - c.last.BytesSaved,
 		PagesKnown:   c.now.PagesKnown - c.last.PagesKnown,
 		PagesZero:    c.now.PagesZero - c.last.PagesZero,
+		PagesFound:   c.now.PagesFound - c.last.PagesFound,
 		FileBytes:    c.now.FileBytes - c.last.FileBytes,
 		WireBytes:    wire - c.last.WireBytes,
 		Took:         now.Sub(c.began),

@@ -11,6 +11,9 @@
 // A page that has changed in part is put as a patch: what its address held before, with the pieces replaced whose hashes
 // differ. The sender keeps those hashes and no pages; the target checks the digest of the page that it has made.
 //
+// A target may have pages of an earlier visit of the tree (Kept): they fill its first slots, and it tells of them by digest before the
+// first round (HAVE). The sender's table then knows them as if it had put them there. See docs/adr/0019.
+//
 // Frames (see Frames, the table) are bounded, carry a CRC, and are compressed one by one if that makes them smaller. Data
 // flows one way, the target's STATE the other: how many frames it has applied, which bounds what is in flight to Window
 // bytes and lets a broken connection be replaced, the frames after the last applied one being sent again. A stream over a far

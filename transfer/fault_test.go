@@ -145,11 +145,11 @@ func TestACutAtAnyFrameIsMendedByANewConnection(t *testing.T) {
 }
 
 func TestAnAnswerThatIsLostIsAskedForAgain(t *testing.T) {
-	const state = 24 + 49
-	// The target's first connection is lost after its answer to HELLO, within the next one, after that, and so on.
+	const state, have = 24 + 49, 24 + 8
+	// The target's first connection is lost after its answer to HELLO, a STATE and a HAVE, within the next one, after that, and so on.
 	for answers := 1; answers < 4; answers++ {
 		for _, more := range []int{0, 1, 24} {
-			resumeTarget(t, answers*state+more)
+			resumeTarget(t, answers*state+have+more)
 		}
 	}
 }

@@ -25,6 +25,7 @@ const (
 	fEnd   FrameType = 9
 	fState FrameType = 64
 	fFail  FrameType = 65
+	fHave  FrameType = 66
 )
 
 // FrameRow is one line of the protocol.
@@ -50,6 +51,9 @@ const (
 	entryMax = 3 << 10
 	metaMax  = 64 << 10
 	kindMax  = 32
+	// haveMost is how many pages one HAVE frame tells of.
+	haveMost = 4096
+	haveHead = 4 + 4
 )
 
 // Frames is the whole protocol. The source's frames after HELLO are numbered from 1 and applied in that order, whatever lane
@@ -67,6 +71,7 @@ var Frames = []FrameRow{
 	{fEnd, "END", false, 32, "root [32]", "all is sent; STATE with staged set answers"},
 	{fState, "STATE", true, stateSize, "applied u64, rounds u32, slots u32, staged u8, root [32]", "how far the target is: answers HELLO, ROUND and END, and comes every MiB, on every connection"},
 	{fFail, "FAIL", true, 4 << 10, "JSON: kind, error, next", "the target gives up; nothing follows"},
+	{fHave, "HAVE", true, haveHead + haveMost*len(Digest{}), "left u32, room u32, digests [16]", "pages that stand in the slots from 1 on, one after the other, from an earlier visit; at most left are still to come, room is how many slots take no more memory than was promised; follows the STATE that answers a first HELLO, until none is left"},
 }
 
 func rowOf(t FrameType) (FrameRow, bool) {

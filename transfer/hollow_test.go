@@ -18,6 +18,9 @@ func hollow(rw io.ReadWriteCloser, lag int) error {
 	if err := writeState(rw, st); err != nil {
 		return err
 	}
+	if _, err := rw.Write(plainFrame(fHave, have{}.encode())); err != nil {
+		return err
+	}
 	for come := 0; !st.staged; {
 		head, err := r.Peek(headSize)
 		if err != nil {

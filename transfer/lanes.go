@@ -58,6 +58,8 @@ func (o *outbox) hear(r io.Reader) error {
 		return protocol("%s is packed", f.kind)
 	case f.kind == fFail:
 		return decodeFailure(f.body)
+	case f.kind != fState:
+		return protocol("%s in mid-stream", f.kind)
 	}
 	s, err := decodeState(f.body)
 	if err != nil {

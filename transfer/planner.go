@@ -111,6 +111,10 @@ func (p *planner) hold(i item, data []byte, sums []Digest) error {
 		if h.slot == 0 {
 			n.zero++
 		}
+		if h.met { // what changes of it from now on can go as a patch
+			n.found++
+			p.table.rows[h.slot].pieces = sumPieces(p.seed, data[at*PageSize:(at+1)*PageSize])
+		}
 		if !h.put {
 			continue
 		}

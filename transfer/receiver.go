@@ -79,7 +79,7 @@ func (r *Receiver) Serve(ctx context.Context, rw io.ReadWriteCloser) (Result, er
 		err = errs.New(errs.KindOf(ctx.Err()), "receive pages: %w", ctx.Err())
 	}
 	if err != nil && !errors.Is(err, ErrLost) {
-		r.finish(Result{}, err)
+		r.finish(err)
 	}
 	result, over, failed := r.outcome()
 	switch {
@@ -101,21 +101,21 @@ func (r *Receiver) Store() (*Store, error) {
 // Close frees the store, with all pages that PageWriters were handed, and closes what the target has open. Calls of Serve
 // under way return.
 func (r *Receiver) Close() error {
-	r.finish(Result{}, ErrClosed)
+	r.finish(ErrClosed)
 	r.all.Wait()
 	r.applying.Lock()
 	defer r.applying.Unlock()
 	return r.applier.close()
 }
 
-// finish says how the stream has ended. Only the first call counts.
-func (r *Receiver) finish(result Result, err error) {
+// finish says that the stream has failed.
+func (r *Receiver) finish(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.finishNow(result, err)
+	r.finishNow(Result{}, err)
 }
 
-// finishNow is finish with r.mu held.
+// finishNow says how the stream has ended. Only the first call counts. Called with r.mu held.
 func (r *Receiver) finishNow(result Result, err error) {
 	select {
 	case <-r.over:
@@ -255,7 +255,7 @@ func (r *Receiver) start() {
 	}
 	r.all.Go(func() {
 		if err := frames.each(r.ctx, r.apply); err != nil {
-			r.finish(Result{}, err) // unless it has ended otherwise, and that is why
+			r.finish(err) // unless it has ended otherwise, and that is why
 		}
 	})
 }
@@ -362,7 +362,10 @@ func (r *Receiver) welcome(rw io.ReadWriteCloser) (lane int, told state, err err
 	if before != nil {
 		before.Close() // the source has lost it, whatever this host knows of it
 	}
-	return h.Lane, told, writeState(rw, told)
+	if err = writeState(rw, told); err == nil && !h.Resume {
+		err = r.sayStock(rw)
+	}
+	return h.Lane, told, err
 }
 
 // greeted lets the applier hear a greeting.

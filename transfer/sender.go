@@ -66,6 +66,7 @@ type RoundReport struct {
 	PagesPatched uint64 // of those: sent as what differs from the page that the address held before
 	BytesSaved   uint64 // of patched pages: left out, before compression
 	PagesKnown   uint64 // content it had
+	PagesFound   uint64 // of those: it had them from an earlier visit, each counted once
 	PagesZero    uint64
 	FileBytes    uint64
 	WireBytes    uint64
@@ -80,6 +81,8 @@ type Progress struct {
 	PagesPatched uint64 // of PagesSent, as in RoundReport
 	BytesSaved   uint64
 	PagesKnown   uint64
+	PagesFound   uint64 // of PagesKept: the tree has them still, or again
+	PagesKept    uint64 // that the target had from an earlier visit when the stream began
 	PagesZero    uint64
 	FileBytes    uint64
 	WireBytes    uint64
@@ -126,6 +129,11 @@ func NewSender(ctx context.Context, rw io.ReadWriteCloser, config SenderConfig) 
 		return nil, err
 	}
 	s.release = sync.OnceValue(line.plan.table.close)
+	if err := s.takeStock(rw, line.plan.table); err != nil {
+		rw.Close()
+		s.fail(err)
+		return nil, errors.Join(err, s.release())
+	}
 	s.line.Store(line)
 	s.start(line, rw)
 	return s, nil

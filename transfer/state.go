@@ -7,7 +7,7 @@ import (
 	"drover/internal/errs"
 )
 
-const version = 4
+const version = 5
 
 // hello opens a connection.
 type hello struct {

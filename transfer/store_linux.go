@@ -18,6 +18,7 @@ type Store struct {
 	pages []byte        // slot n at n*PageSize, to edge; slot 0 stays empty
 	edge  uint32        // the highest slot that may ever stand in memory
 	spill *sealed.Pages // the slots above, from its page 0; nil if none may be on a disk
+	stock int           // slots from 1 on that were filled from an earlier visit
 	sums  []Digest      // by slot, up to the highest written
 	is    []slotIs      // likewise
 	buf   []byte        // of a run that does not stand in memory
@@ -253,10 +254,11 @@ func (s *Store) Close() error {
 	if s.spill != nil {
 		err = s.spill.Close()
 	}
-	if s.pages != nil {
-		err = errors.Join(err, freeSlab(s.pages), s.file.Close())
+	err = errors.Join(err, freeSlab(s.pages))
+	if s.file != nil {
+		err = errors.Join(err, s.file.Close())
 	}
-	s.pages, s.spill, s.sums, s.is, s.buf = nil, nil, nil, nil, nil
+	s.file, s.pages, s.spill, s.sums, s.is, s.buf = nil, nil, nil, nil, nil, nil
 	if err != nil {
 		return errs.New(errs.Failed, "free a store: %w", err)
 	}

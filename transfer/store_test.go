@@ -43,7 +43,7 @@ func putFrame(t testing.TB, slot uint32, content byte) []byte {
 }
 
 // zeroKey is HELLO of a sender with an all-zero key.
-var zeroKey = plainFrame(fHello, []byte(`{"version":4,"key":"AAAAAAAAAAAAAAAAAAAAAA=="}`))
+var zeroKey = plainFrame(fHello, []byte(`{"version":5,"key":"AAAAAAAAAAAAAAAAAAAAAA=="}`))
 
 // numbered numbers frames, HELLO the first, and puts them together.
 func numbered(frames ...[]byte) []byte {

@@ -28,6 +28,7 @@ type pageTable struct {
 	free   []uint32 // emptied before this round; a slot here may be in use again, or have been
 	dying  []uint32 // emptied in this round; likewise
 	round  uint32   // under way, from 1
+	stock  stock
 }
 
 // slotRow is what is known of one slot.
@@ -35,12 +36,12 @@ type slotRow struct {
 	sum    Digest
 	pieces pieceSums
 	uses   uint32 // how many addresses hold it
-	left   uint32 // the round in which the last of them left it, 0 if none has
+	left   uint32 // the round in which the last of them left it, 0 if none has; or untouched
 }
 
 // newPageTable makes a table, to be closed.
 func newPageTable(limit uint32) (*pageTable, error) {
-	t := &pageTable{limit: limit, next: 1, round: 1, spaces: map[Space]map[uint64]*region{}}
+	t := &pageTable{limit: limit, next: 1, round: 1, spaces: map[Space]map[uint64]*region{}, stock: stock{room: limit}}
 	var rowsErr, listErr, indexErr error
 	t.rows, rowsErr = slab[slotRow](int(limit) + 1)
 	t.listed, listErr = slab[bool](int(limit) + 1)
@@ -92,6 +93,7 @@ type holding struct {
 	put  bool   // it must be written there first
 	base uint32 // the slot that the address held before, whose content stays as it is until the round ends
 	had  bool   // there is a base
+	met  bool   // it stands there from an earlier visit, and no address has held it yet
 }
 
 // hold notes that the address now holds the page with that digest.
@@ -107,7 +109,10 @@ func (t *pageTable) hold(s Space, addr uint64, sum Digest) (h holding, err error
 				return h, errs.New(errs.Failed, "make room for an index of %d pages: %w", 2*t.next, err)
 			}
 		}
-		t.rows[h.slot].uses++
+		row := &t.rows[h.slot]
+		if row.uses++; row.left == untouched {
+			row.left, h.met = 0, true
+		}
 	}
 	c := t.cell(s, addr, true)
 	if *c != unknown {
@@ -130,7 +135,12 @@ func (t *pageTable) take() (uint32, error) {
 		}
 		t.listed[slot] = false
 		if row.uses == 0 {
-			t.index.remove(t.rows, slot)
+			t.forget(slot)
+			return slot, nil
+		}
+	}
+	if t.next > t.stock.room {
+		if slot, ok := t.writeOver(); ok {
 			return slot, nil
 		}
 	}
@@ -139,6 +149,14 @@ func (t *pageTable) take() (uint32, error) {
 	}
 	t.next++
 	return t.next - 1, nil
+}
+
+// forget takes out what is known of a slot that no address holds.
+func (t *pageTable) forget(slot uint32) {
+	if row := &t.rows[slot]; row.sum != zeroDigest {
+		t.index.remove(t.rows, slot)
+		row.sum = zeroDigest
+	}
 }
 
 // leave notes that one address less holds a slot.
@@ -171,6 +189,7 @@ func (t *pageTable) drop(s Space) {
 
 // endRound lets the slots that were emptied in it be used again.
 func (t *pageTable) endRound() {
+	t.useUpStock()
 	t.free = append(t.free, t.dying...)
 	t.dying = nil
 	t.round++
