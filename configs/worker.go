@@ -5,25 +5,27 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"drover/internal/workload"
 )
 
 // Worker configures a host's worker.
 type Worker struct {
-	Name         string   `yaml:"name" help:"this host's name in the cluster; empty: the machine's host name"`
-	Listen       string   `yaml:"listen" help:"address to serve coordinators and other workers on"`
-	Advertise    string   `yaml:"advertise" help:"host:port at which the others reach this worker; empty: host name and the port of listen"`
-	StateDir     string   `yaml:"state_dir" help:"journal, workload records, output and this worker's identity; survives a reboot"`
-	RunDir       string   `yaml:"run_dir" help:"sockets and images in memory; goes with a reboot"`
-	Coordinators []string `yaml:"coordinators" help:"host:port of the coordinators, any of which answers"`
-	CRIU         string   `yaml:"criu" help:"path of criu; empty: looked up in PATH"`
-	MemoryLimit  Size     `yaml:"memory_limit" help:"memory that trees moving here may take, in all; 0: what the host has free"`
-	StoreMemory  Size     `yaml:"store_memory" help:"memory that the pages of trees moving here may take before the trees are rebuilt, in all; 0: what is free"`
-	StoreSpill   string   `yaml:"store_spill" help:"directory on a disk for those pages that have no room in memory, encrypted; empty: such a tree is refused"`
-	CopyCPU      int      `yaml:"copy_cpu" help:"how much of this host's processors copying may use while the tree runs, in percent of all of them; 0: no limit"`
-	CopyNice     int      `yaml:"copy_nice" help:"nice value, 0 to 19, that the worker has while a tree is copied that runs; the cut-over has the usual one"`
-	Log          Log      `yaml:"log"`
+	Name         string        `yaml:"name" help:"this host's name in the cluster; empty: the machine's host name"`
+	Listen       string        `yaml:"listen" help:"address to serve coordinators and other workers on"`
+	Advertise    string        `yaml:"advertise" help:"host:port at which the others reach this worker; empty: host name and the port of listen"`
+	StateDir     string        `yaml:"state_dir" help:"journal, workload records, output and this worker's identity; survives a reboot"`
+	RunDir       string        `yaml:"run_dir" help:"sockets and images in memory; goes with a reboot"`
+	Coordinators []string      `yaml:"coordinators" help:"host:port of the coordinators, any of which answers"`
+	CRIU         string        `yaml:"criu" help:"path of criu; empty: looked up in PATH"`
+	MemoryLimit  Size          `yaml:"memory_limit" help:"memory that trees moving here may take, in all; 0: what the host has free"`
+	StoreMemory  Size          `yaml:"store_memory" help:"memory that the pages of trees moving here may take before the trees are rebuilt, in all; 0: what is free"`
+	KeepStore    time.Duration `yaml:"keep_store" help:"how long pages of a tree that has left, or did not come after all, are kept in memory for when it comes again; 0: not at all"`
+	StoreSpill   string        `yaml:"store_spill" help:"directory on a disk for those pages that have no room in memory, encrypted; empty: such a tree is refused"`
+	CopyCPU      int           `yaml:"copy_cpu" help:"how much of this host's processors copying may use while the tree runs, in percent of all of them; 0: no limit"`
+	CopyNice     int           `yaml:"copy_nice" help:"nice value, 0 to 19, that the worker has while a tree is copied that runs; the cut-over has the usual one"`
+	Log          Log           `yaml:"log"`
 }
 
 // mostNice is the lowest priority there is: setpriority(2).
@@ -36,6 +38,7 @@ func DefaultWorker() Worker {
 		StateDir:     "/var/lib/drover",
 		RunDir:       "/run/drover",
 		Coordinators: []string{},
+		KeepStore:    10 * time.Minute,
 		Log:          defaultLog,
 	}
 }
@@ -60,6 +63,9 @@ func (c Worker) Validate() error {
 	}
 	if c.StoreMemory < 0 {
 		p.add("store_memory", "%d is negative", int64(c.StoreMemory))
+	}
+	if c.KeepStore < 0 {
+		p.add("keep_store", "%s is negative", c.KeepStore)
 	}
 	if c.StoreSpill != "" {
 		p.directory("store_spill", c.StoreSpill)

@@ -212,7 +212,7 @@ func (h *fakeWorker) beat(ctx context.Context, certs *link.Renewal, coordinators
 			}
 			if err == nil {
 				h.world.mu.Lock()
-				h.bandwidth = reply.Bandwidth
+				h.bandwidth, h.forget = reply.Bandwidth, reply.Forget
 				h.world.mu.Unlock()
 			}
 			cancel()

@@ -140,6 +140,8 @@ type fakeWorker struct {
 	failAt     workerapi.Step // as a target: the session fails instead of reaching it
 	quiet      bool           // sends no heartbeats
 	bandwidth  int64          // as the last heartbeat's answer said
+	forget     []string       // likewise
+	kept       []workerapi.Kept
 	stop       func()
 	calls      []string
 }
@@ -171,7 +173,7 @@ func call[T any](h *fakeWorker, name string, f func() (T, error)) (T, error) {
 
 func (h *fakeWorker) facts() workerapi.HostFacts {
 	f := workerapi.HostFacts{Name: h.name, Address: h.address, Boot: h.boot, CPUs: 2, MemoryTotal: 8 << 30, MemoryFree: 6 << 30, DiskFree: 1 << 40}
-	f.Engine.Version = "4.2.1"
+	f.Engine.Version, f.Kept = "4.2.1", h.kept
 	return f
 }
 

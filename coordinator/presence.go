@@ -135,6 +135,11 @@ func (c *Coordinator) Heartbeat(ctx context.Context, hb api.Heartbeat) (api.Hear
 				reply.Epochs[w.Name] = w.Epoch
 			}
 		}
+		for _, k := range hb.Facts.Kept {
+			if w, ok := s.Workloads[k.Workload]; !ok || w.Epoch < k.Epoch || w.Owner == name {
+				reply.Forget = append(reply.Forget, k.Workload)
+			}
+		}
 	})
 	if !known {
 		return reply, errs.New(errs.NotFound, "host %s is not a member of this cluster", name).WithNext("join it again, with a new token")

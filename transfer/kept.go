@@ -19,8 +19,13 @@ type Kept struct {
 	pages int
 }
 
-// Pages is how many there are, at most MostKept.
-func (k *Kept) Pages() int { return k.pages }
+// Pages is how many there are, at most MostKept; nil has none.
+func (k *Kept) Pages() int {
+	if k == nil {
+		return 0
+	}
+	return k.pages
+}
 
 // Close gives the memory back. It may be called again.
 func (k *Kept) Close() error {

@@ -63,7 +63,7 @@ func (a *app) runWorker(ctx context.Context, cfg configs.Worker) error {
 	w, err := agent.New(agent.Config{
 		Name: identity.Name, Listen: cfg.Listen, Advertise: cfg.Address(), StateDir: cfg.StateDir, RunDir: cfg.RunDir,
 		Identity: identity, Coordinators: cfg.Coordinators, MemoryLimit: int64(cfg.MemoryLimit), CRIU: cfg.CRIU,
-		StoreMemory: int64(cfg.StoreMemory), StoreSpill: cfg.StoreSpill,
+		StoreMemory: int64(cfg.StoreMemory), StoreSpill: cfg.StoreSpill, KeepStore: cfg.KeepStore,
 		CopyCPU: cfg.CopyCPU, CopyNice: cfg.CopyNice,
 		Log:          cfg.Log.Logger(a.err),
 		SaveIdentity: func(id *pki.Identity) error { return id.Save(cfg.IdentityDir()) },

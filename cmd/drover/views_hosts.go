@@ -58,6 +58,9 @@ func (v hostView) text(w io.Writer) {
 		return
 	}
 	fact(w, "memory", memoryOf(f)+" free")
+	for _, k := range f.Kept {
+		fact(w, "keeps", fmt.Sprintf("%s of %s, until %s or until the memory is needed", bytesOf(k.Bytes), k.Workload, clock(k.Until)))
+	}
 	fact(w, "disk", bytesOf(f.DiskFree)+" free")
 	fact(w, "cpus", fmt.Sprintf("%d, load %.2f", f.CPUs, f.Load1))
 	fact(w, "kernel", f.Engine.Kernel)

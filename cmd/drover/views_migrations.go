@@ -66,6 +66,7 @@ func (v migrationView) text(w io.Writer) {
 	fact(w, "tracker", m.Progress.Tracker)
 	fact(w, "fallback", fallbackOf(m.Progress.Rounds))
 	fact(w, "compression", m.Progress.Compression)
+	fact(w, "found there", foundText(m))
 	fact(w, "reason", m.Reason)
 	fact(w, "next", m.Next)
 	if rows := phaseRows(m); len(rows) > 0 {
@@ -97,6 +98,14 @@ func blackoutText(d api.Downtime) string {
 		return text + fmt.Sprintf("; %s was predicted (%+.0f%%), and the rounds could not make it less: --strict would have refused", span(d.Predicted), d.Error)
 	}
 	return text + fmt.Sprintf("; %s was predicted (%+.0f%%)", span(d.Predicted), d.Error)
+}
+
+// foundText is what the target had from an earlier visit, "" if that was nothing.
+func foundText(m api.Migration) string {
+	if m.Progress.PagesKept == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s of the %s pages that %s had kept of it", count(m.Progress.PagesFound), count(m.Progress.PagesKept), m.Target)
 }
 
 // headline is the migration in one sentence.

@@ -392,6 +392,8 @@ type HeartbeatReply struct {
 	// has never changed its key.
 	Authorities []string `json:"authorities,omitempty"`
 	Signing     string   `json:"signing,omitempty"`
+	// Forget are workloads of which the host keeps pages in vain: they are not in the record any more, or live there.
+	Forget []string `json:"forget,omitempty"`
 }
 
 // VerdictReply is what the record says of a migration.

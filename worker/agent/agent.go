@@ -43,6 +43,8 @@ type Config struct {
 	// is what is free. StoreSpill is a directory on a disk for those that have no room, "" refuses such trees.
 	StoreMemory int64
 	StoreSpill  string
+	// KeepStore is for how long pages of a tree that has left, or did not come after all, are kept for when it comes again; 0 keeps none.
+	KeepStore time.Duration
 	// CopyCPU is how much of this host's processors copying may use while a tree runs, in percent of all of them, 0 for no limit. CopyNice is the
 	// nice value that the worker has meanwhile, 0 to 19.
 	CopyCPU  int
@@ -149,6 +151,8 @@ func (c *Config) check() error {
 		return errs.New(errs.Invalid, "worker %s: a memory limit of %d bytes is not possible", c.Name, c.MemoryLimit)
 	case c.StoreMemory < 0:
 		return errs.New(errs.Invalid, "worker %s: %d bytes of memory for stores are not possible", c.Name, c.StoreMemory)
+	case c.KeepStore < 0:
+		return errs.New(errs.Invalid, "worker %s: stores cannot be kept for %s", c.Name, c.KeepStore)
 	}
 	return c.Identity.Genuine()
 }
@@ -201,7 +205,7 @@ func (a *Agent) wire() {
 		Dial:    a.dialPages,
 		Tracker: a.tracker, MemoryFree: a.memoryFree, MemoryLimit: a.cfg.MemoryLimit, Log: a.log,
 		Stores: session.Stores{
-			Memory: a.cfg.StoreMemory, Spill: a.cfg.StoreSpill, SpillFree: func() (int64, error) { return diskFree(a.cfg.StoreSpill) },
+			Memory: a.cfg.StoreMemory, Keep: a.cfg.KeepStore, Spill: a.cfg.StoreSpill, SpillFree: func() (int64, error) { return diskFree(a.cfg.StoreSpill) },
 		},
 	})
 }

@@ -31,7 +31,7 @@ func (a *Agent) Host(ctx context.Context) (workerapi.HostFacts, error) {
 	if err != nil {
 		return f, err
 	}
-	f.MemoryFree = max(0, room.Memory)
+	f.MemoryFree, f.Kept = max(0, room.Memory), a.Kept()
 	if a.cfg.StoreMemory > 0 || a.cfg.StoreSpill != "" {
 		f.Stores = &workerapi.Stores{Limit: a.cfg.StoreMemory, Memory: max(0, room.Store), Spill: room.Spill}
 	}

@@ -63,6 +63,7 @@ func (a *Agent) beatOnce(ctx context.Context) error {
 	}
 	a.compare(here, reply.Epochs)
 	a.LimitHost(reply.Bandwidth)
+	a.Forget(reply.Forget...)
 	if err := a.followKeys(ctx, reply); err != nil {
 		return errs.New(errs.KindOf(err), "follow the change of the cluster's key: %w", err)
 	}

@@ -78,7 +78,8 @@ type HostFacts struct {
 	MemoryTotal int64           `json:"memory_total"` // bytes
 	MemoryFree  int64           `json:"memory_free"`  // bytes available, less what sessions have reserved
 	Stores      *Stores         `json:"stores,omitempty"`
-	DiskFree    int64           `json:"disk_free"` // bytes, of the state directory
+	Kept        []Kept          `json:"kept,omitempty"` // by workload
+	DiskFree    int64           `json:"disk_free"`      // bytes, of the state directory
 	Load1       float64         `json:"load1"`
 	Started     time.Time       `json:"started"` // of the worker
 	// CertificateUntil is when the worker's certificates run out unless it renews them before.
@@ -93,6 +94,15 @@ type Stores struct {
 	Limit  int64 `json:"limit,omitempty"` // bytes of memory that all may take together; 0 is all there is
 	Memory int64 `json:"memory"`          // bytes of memory that are left
 	Spill  int64 `json:"spill,omitempty"` // bytes of a disk, for what has no room there
+}
+
+// Kept are pages that a host keeps of a workload that was there or began to come, for when it comes again: they need not be sent
+// then. Their memory counts as free.
+type Kept struct {
+	Workload string          `json:"workload"`
+	Epoch    migration.Epoch `json:"epoch"`
+	Bytes    int64           `json:"bytes"` // of memory
+	Until    time.Time       `json:"until"` // if nothing else needs it before
 }
 
 // Room is what the host has free for trees that come.
@@ -199,12 +209,16 @@ type Filling struct {
 
 // Progress is a source's view of its rounds.
 type Progress struct {
-	Tracker       string        `json:"tracker,omitempty"`
-	Compression   string        `json:"compression,omitempty"`
-	Round         int           `json:"round"` // from 1; 0 before the first
-	PagesTotal    uint64        `json:"pages_total"`
-	PagesSent     uint64        `json:"pages_sent"` // over all rounds
-	PagesLeft     uint64        `json:"pages_left"` // of this round, an estimate
+	Tracker     string `json:"tracker,omitempty"`
+	Compression string `json:"compression,omitempty"`
+	Round       int    `json:"round"` // from 1; 0 before the first
+	PagesTotal  uint64 `json:"pages_total"`
+	PagesSent   uint64 `json:"pages_sent"` // over all rounds
+	PagesLeft   uint64 `json:"pages_left"` // of this round, an estimate
+	// PagesKept are those that the target had from an earlier visit when it began, PagesFound those of them that the tree still has, or
+	// has again: they need not be sent.
+	PagesKept     uint64        `json:"pages_kept,omitempty"`
+	PagesFound    uint64        `json:"pages_found,omitempty"`
 	WireBytes     uint64        `json:"wire_bytes"`
 	Rate          float64       `json:"rate"`                // bytes a second on the wire, of late
 	DirtyRate     float64       `json:"dirty_rate"`          // pages a second
@@ -255,12 +269,13 @@ type Forecast struct {
 
 // Round is the report of one finished round; Final marks the pass in the freeze.
 type Round struct {
-	N         int              `json:"n"`
-	Final     bool             `json:"final,omitempty"`
-	Track     track.RoundStats `json:"track"`
-	PagesSent uint64           `json:"pages_sent"`
-	WireBytes uint64           `json:"wire_bytes"`
-	Took      time.Duration    `json:"took_ns"`
+	N          int              `json:"n"`
+	Final      bool             `json:"final,omitempty"`
+	Track      track.RoundStats `json:"track"`
+	PagesSent  uint64           `json:"pages_sent"`
+	PagesFound uint64           `json:"pages_found,omitempty"` // there from an earlier visit
+	WireBytes  uint64           `json:"wire_bytes"`
+	Took       time.Duration    `json:"took_ns"`
 }
 
 // Event is something that happened in a session.

@@ -268,7 +268,7 @@ func TestATreeThatDiesInProbationComesBack(t *testing.T) {
 
 func TestATargetWithoutMemoryRefusesBeforeAnythingIsTouched(t *testing.T) {
 	p := newPair(t)
-	p.free = 1 << 20
+	p.free.Store(1 << 20)
 	_, err := p.target.Open(t.Context(), p.request(migration.Target))
 	if errs.KindOf(err) != errs.Refused || errs.NextOf(err) == "" {
 		t.Errorf("got %v", err)

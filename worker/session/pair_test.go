@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,11 +44,11 @@ type pair struct {
 	logs    map[string]*journal.Journal
 	source  *session.Registry
 	target  *session.Registry
-	mu      sync.Mutex // guards target where channels are served
+	mu      sync.Mutex // guards source and target where channels are served
 	network *transfertest.Network
 	id      migration.ID
 	opts    workerapi.MoveOptions
-	free    int64
+	free    atomic.Int64   // memory, of each host
 	stores  session.Stores // beta's
 	boot    string         // that requests name; the hosts' is "now"
 	lazy    bool           // the engines can leave the memory out
@@ -62,14 +63,16 @@ func newPair(t *testing.T) *pair {
 
 func newPairWith(t *testing.T, stores session.Stores) *pair {
 	t.Helper()
-	p := &pair{stores: stores, t: t, world: sessiontest.NewWorld(), dirs: map[string]string{}, logs: map[string]*journal.Journal{}, id: id, free: 1 << 30, lazy: true, network: transfertest.NewNetwork()}
+	p := &pair{stores: stores, t: t, world: sessiontest.NewWorld(), dirs: map[string]string{}, logs: map[string]*journal.Journal{}, id: id, lazy: true, network: transfertest.NewNetwork()}
+	p.free.Store(1 << 30)
 	for _, h := range []string{"alpha", "beta"} {
 		p.dirs[h] = t.TempDir()
 	}
 	p.alpha, p.beta = p.world.Host("alpha", p.dirs["alpha"]), p.world.Host("beta", p.dirs["beta"])
 	p.tree = p.alpha.Run(name, at)
 	p.source, p.target = p.worker("alpha", p.alpha), p.worker("beta", p.beta)
-	p.serveChannels()
+	p.serveChannels("alpha", func() *session.Registry { return p.source })
+	p.serveChannels("beta", func() *session.Registry { return p.target })
 	t.Cleanup(func() {
 		p.source.Close()
 		p.target.Close()
@@ -94,7 +97,7 @@ func (p *pair) worker(host string, trees *sessiontest.Host) *session.Registry {
 	p.t.Cleanup(func() { j.Close() })
 	r := session.New(session.Config{
 		Host: host, Boot: "now", Trees: trees, Journal: j, Tracker: sessiontest.Tracker, Images: p.dirs[host],
-		MemoryFree: func() (int64, error) { return p.free, nil }, Stores: p.stores, StillFor: p.still, Nice: p.nice,
+		MemoryFree: func() (int64, error) { return p.free.Load(), nil }, Stores: p.stores, StillFor: p.still, Nice: p.nice,
 		Dial: func(ctx context.Context, to workerapi.Peer, sent pki.Transfer, _ string) (net.Conn, error) {
 			return p.dial(ctx, host, to, sent)
 		},
@@ -105,10 +108,10 @@ func (p *pair) worker(host string, trees *sessiontest.Host) *session.Registry {
 	return r
 }
 
-// serveChannels lets beta's worker, whichever runs, take the page channels that come. A channel begins with a line of what
+// serveChannels lets a host's worker, whichever runs, take the page channels that come. A channel begins with a line of what
 // its certificate is bound to, which on a real link SSH proves.
-func (p *pair) serveChannels() {
-	l, err := p.network.Listen("beta:7202")
+func (p *pair) serveChannels(host string, worker func() *session.Registry) {
+	l, err := p.network.Listen(host + ":7202")
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -126,9 +129,9 @@ func (p *pair) serveChannels() {
 					return
 				}
 				p.mu.Lock()
-				target := p.target
+				taker := worker()
 				p.mu.Unlock()
-				target.TakePages(context.Background(), sent, conn)
+				taker.TakePages(context.Background(), sent, conn)
 			}()
 		}
 	}()
@@ -167,7 +170,10 @@ func (p *pair) restart(host string) {
 	case "alpha":
 		p.source.Close()
 		p.logs[host].Close()
-		p.source = p.worker(host, p.alpha)
+		again := p.worker(host, p.alpha)
+		p.mu.Lock()
+		p.source = again
+		p.mu.Unlock()
 	case "beta":
 		p.target.Close()
 		p.logs[host].Close()

@@ -63,7 +63,11 @@ type Registry struct {
 	order    []migration.ID             // in which they were opened
 	epochs   map[string]migration.Epoch // the newest seen of each workload
 	promised map[migration.ID]promise
-	rate     float64 // of the last filling of a tree's memory, bytes a second; 0 if there was none
+	kept     map[string]*kept // by workload
+	// shelfWatched says that somebody looks after kept.
+	shelfWatched bool
+	asides       sync.WaitGroup // of those who do, and of what fills it
+	rate         float64        // of the last filling of a tree's memory, bytes a second; 0 if there was none
 }
 
 // New makes a registry without sessions; Recover then takes up those of a journal.
@@ -75,18 +79,20 @@ func New(cfg Config) *Registry {
 		cfg:       cfg,
 		bandwidth: bandwidth{of: map[migration.ID]*sending{}},
 		sessions:  map[migration.ID]*session{}, epochs: map[string]migration.Epoch{}, promised: map[migration.ID]promise{},
+		kept: map[string]*kept{},
 	}
 	r.ctx, r.close = context.WithCancel(context.Background())
 	return r
 }
 
-// Close ends all work and returns when it is over. What is held stays held; nothing is decided by it.
+// Close ends all work and returns when it is over. What is held stays held; nothing is decided by it. What is kept goes.
 func (r *Registry) Close() {
 	r.close()
 	for _, s := range r.all() {
 		<-s.opened
 		<-s.worked
 	}
+	r.clearShelf()
 }
 
 // Open opens a session or returns the one there is of that id.

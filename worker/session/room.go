@@ -2,6 +2,7 @@ package session
 
 import (
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,6 +19,9 @@ type Stores struct {
 	Memory int64
 	// Spill is a directory on a disk for what of them has no room in memory, encrypted; "" refuses a tree instead.
 	Spill string
+	// Keep is for how long pages of a tree that was here, or began to come, are kept for when it comes again; 0 keeps none. They take
+	// of Memory what nothing else wants.
+	Keep time.Duration
 	// SpillFree is how much that disk could take, in bytes, without what has been promised. It may be nil with Spill "".
 	SpillFree func() (int64, error)
 }
@@ -51,21 +55,31 @@ func (r *Registry) Room() (workload.Room, error) {
 	return r.less(free, ""), nil
 }
 
-// measure is what is free, but for what has been promised and not been taken yet.
+// measure is what is free, and what is kept, but for what has been promised and not been taken yet.
 func (r *Registry) measure() (room workload.Room, err error) {
-	if room.Memory, err = r.cfg.MemoryFree(); err != nil {
+	free, err := r.cfg.MemoryFree()
+	if err != nil {
 		return room, errs.New(errs.Failed, "look at the memory of %s: %w", r.cfg.Host, err)
 	}
-	room.Store = room.Memory
-	if r.cfg.Stores.Memory > 0 {
-		room.Store = r.cfg.Stores.Memory
-	}
+	r.mu.Lock()
+	room = r.roomOf(free)
+	r.mu.Unlock()
 	if r.cfg.Stores.Spill != "" {
 		if room.Spill, err = r.cfg.Stores.SpillFree(); err != nil {
 			return room, errs.New(errs.Failed, "look at the disk of %s: %w", r.cfg.Stores.Spill, err)
 		}
 	}
 	return room, nil
+}
+
+// roomOf is what would be free if nothing was kept, with so much memory that is. The caller holds the lock.
+func (r *Registry) roomOf(free int64) (room workload.Room) {
+	room.Memory = free + r.keptBytes()
+	room.Store = room.Memory
+	if r.cfg.Stores.Memory > 0 {
+		room.Store = r.cfg.Stores.Memory
+	}
+	return room
 }
 
 // less is room less what has been promised to all but one migration: of what is free, as much as has not been taken yet; of what a limit
@@ -88,8 +102,8 @@ func (r *Registry) less(room workload.Room, but migration.ID) workload.Room {
 	return workload.Room{Memory: room.Memory, Store: min(room.Store, room.Memory), Spill: max(room.Spill, 0)}
 }
 
-// reserve promises a migration what a tree of that resident set will need here, if this host has it.
-func (r *Registry) reserve(id migration.ID, rss int64) error {
+// reserve promises a migration what a workload's tree of that resident set will need here, if this host has it.
+func (r *Registry) reserve(id migration.ID, name string, rss int64) error {
 	all, err := r.measure()
 	if err != nil {
 		return err
@@ -100,6 +114,7 @@ func (r *Registry) reserve(id migration.ID, rss int64) error {
 	store, spill, ok := room.Split(rss)
 	if ok {
 		r.promised[id] = promise{tree: workload.TreeNeed(rss), store: store, spill: spill}
+		r.giveWay(all, name)
 		return nil
 	}
 	need := workload.MemoryNeed(rss)
@@ -135,7 +150,7 @@ func (r *Registry) grow(id migration.ID, store int64) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	had := r.promised[id]
+	had, measured := r.promised[id], all
 	all.Memory += had.tree + had.store - had.rest() // what it has itself is not free any more
 	room := r.less(all, id)
 	left := room.Memory - had.tree
@@ -146,6 +161,7 @@ func (r *Registry) grow(id migration.ID, store int64) error {
 	}
 	had.store = max(had.store, store)
 	r.promised[id] = had
+	r.giveWay(measured, "")
 	return nil
 }
 

@@ -145,6 +145,9 @@ func (s *session) decide(ctx context.Context, v migration.Verdict, epoch migrati
 	}
 	s.mark(func(*rules.Session) { s.ruling = rules.Ruling{Verdict: v, Epoch: epoch} })
 	op, err := s.run(ctx, program)
+	if src, ok := s.side.(*source); ok && err == nil && v == migration.Commit && len(program) > 0 {
+		src.putAside() // which nobody waits for
+	}
 	if err == nil || op.Writes() {
 		return err
 	}

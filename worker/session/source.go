@@ -38,6 +38,7 @@ type source struct {
 	noted    chan error     // how writing WriteFrozen ended
 	changed  *track.Changes // since the freeze, as far as the tracker can say
 	whole    bool           // the engine cannot leave this tree's memory out of a dump
+	aside    *aside         // from COMMIT on; nil if nothing of the tree is kept here
 
 	mayFreeze chan struct{} // closed by CutOver
 	once      sync.Once
@@ -76,6 +77,7 @@ func (s *source) connect(ctx context.Context) error {
 	own := max(0, s.req.Options.Resolved().Bandwidth)
 	s.host.bandwidth.join(s.req.Migration, own, s.setLimit)
 	s.diary.state.Progress.Bandwidth = own
+	s.diary.state.Progress.PagesKept = s.out.Progress().PagesKept
 	s.diary.state.Progress.Tracker, s.diary.state.Progress.Compression = s.tracker.Name(), s.req.Options.Compression
 	return nil
 }
@@ -143,6 +145,7 @@ func (s *source) settle(ctx context.Context, op rules.Op) (err error) {
 			s.mark(func(*rules.Session) { s.thawedAt = time.Now() })
 		}
 	case rules.Return:
+		s.host.Forget(s.req.Spec.Name) // what was put aside: the tree goes on here
 		err = s.lent.Return(ctx, max(s.ruled().Epoch, s.req.Epoch))
 	case rules.EndTree:
 		err = engine.ErrLost // no hold: the keeper has lost it, the tree's cgroup still keeps it from running
@@ -265,9 +268,10 @@ func (s *source) finish(ctx context.Context) error {
 	return nil
 }
 
-// letGo ends the stream and the tracker; the tree does not notice.
+// letGo ends the stream, the tracker and whatever else reads the tree's memory; the tree does not notice.
 func (s *source) letGo() {
 	s.host.bandwidth.leave(s.req.Migration)
+	s.aside.end()
 	if s.out != nil {
 		s.out.cut()
 		s.out.Close()

@@ -65,14 +65,14 @@ func (s *source) round(ctx context.Context) error {
 		s.change(stats.Fallback, func(st *workerapi.SessionState) { st.Progress.Tracker = s.tracker.Name() })
 	}
 	s.laps = append(s.laps, lap{since: since, throttle: throttle, limit: s.progress().Limit, paced: paced, Round: workerapi.Round{
-		N: n, Track: stats, PagesSent: cost.PagesSent, WireBytes: cost.WireBytes, Took: time.Since(begun),
+		N: n, Track: stats, PagesSent: cost.PagesSent, PagesFound: cost.PagesFound, WireBytes: cost.WireBytes, Took: time.Since(begun),
 	}})
 	if len(s.laps) > mostRounds { // light rounds go on for as long as the wait
 		s.laps = append([]lap(nil), s.laps[1:]...)
 	}
 	now := s.out.Progress()
 	s.tell(func(p *workerapi.Progress) {
-		p.Round, p.PagesSent, p.WireBytes, p.PagesLeft, p.TimeLeft = n, now.PagesSent, now.WireBytes, 0, 0
+		p.Round, p.PagesSent, p.PagesFound, p.WireBytes, p.PagesLeft, p.TimeLeft = n, now.PagesSent, now.PagesFound, now.WireBytes, 0, 0
 		p.PagesTotal = max(stats.Scanned, stats.Emitted)
 		p.Rounds = p.Rounds[:0:0]
 		for _, l := range s.laps {
@@ -92,9 +92,9 @@ func (s *source) finalRound(frozenAt time.Time) {
 	cost := s.out.FinalReport()
 	s.tell(func(p *workerapi.Progress) {
 		p.Rounds = append(p.Rounds[:len(p.Rounds):len(p.Rounds)], workerapi.Round{
-			N: p.Round + 1, Final: true, PagesSent: cost.PagesSent, WireBytes: cost.WireBytes, Took: time.Since(frozenAt),
+			N: p.Round + 1, Final: true, PagesSent: cost.PagesSent, PagesFound: cost.PagesFound, WireBytes: cost.WireBytes, Took: time.Since(frozenAt),
 		})
-		p.PagesSent, p.WireBytes = p.PagesSent+cost.PagesSent, p.WireBytes+cost.WireBytes
+		p.PagesSent, p.PagesFound, p.WireBytes = p.PagesSent+cost.PagesSent, p.PagesFound+cost.PagesFound, p.WireBytes+cost.WireBytes
 	})
 }
 
@@ -103,7 +103,7 @@ func (s *source) report(n int, before transfer.Progress) {
 	now := s.out.Progress()
 	looked := now.PagesOffered - before.PagesOffered
 	s.tell(func(p *workerapi.Progress) {
-		p.Round, p.PagesSent, p.WireBytes, p.Rate = n, now.PagesSent, now.WireBytes, now.Rate
+		p.Round, p.PagesSent, p.PagesFound, p.WireBytes, p.Rate = n, now.PagesSent, now.PagesFound, now.WireBytes, now.Rate
 		p.PagesLeft = p.PagesTotal - min(p.PagesTotal, looked)
 		if now.Rate > 0 {
 			p.TimeLeft = time.Duration(float64(p.PagesLeft*image.PageSize) / now.Rate * float64(time.Second))

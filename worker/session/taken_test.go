@@ -21,7 +21,7 @@ func TestWhatAStoreAndATreeHaveTakenIsNotPromisedStill(t *testing.T) {
 			}
 			return room.Memory
 		}
-		if err := r.reserve("m", tree); err != nil {
+		if err := r.reserve("m", "", tree); err != nil {
 			t.Fatal(err)
 		}
 		want := room()

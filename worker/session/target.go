@@ -42,6 +42,7 @@ type target struct {
 	calm    func()        // ends the hurry; guarded by the session's lock, nil if there is none
 
 	// guarded by the session's lock
+	kept     chan *transfer.Kept // what is left of the store, once the work is over; nil if it is not to be kept
 	filling  tree.Filling
 	freed    time.Time // when the tree was let go
 	blackout time.Duration
@@ -54,7 +55,7 @@ func newTarget(s *session) *target {
 
 // reserve reserves what the tree will need.
 func (t *target) reserve(ctx context.Context) (err error) {
-	if err := t.host.reserve(t.req.Migration, t.req.Inventory.RSS); err != nil {
+	if err := t.host.reserve(t.req.Migration, t.req.Spec.Name, t.req.Inventory.RSS); err != nil {
 		return err
 	}
 	if t.shell, err = t.host.cfg.Trees.Reserve(ctx, t.req.Inventory, t.req.Epoch, t.req.Migration); err != nil {
@@ -137,7 +138,8 @@ func (t *target) take(ctx context.Context, conn net.Conn) error {
 func (t *target) work(ctx context.Context) error {
 	in := &incoming{ctx: ctx, shell: t.shell, migration: t.req.Migration, epoch: t.req.Epoch, rss: t.req.Inventory.RSS, room: t.host.storeRoom(t.req.Migration), hurry: t.hurry}
 	stream := transfer.NewReceiver(in)
-	defer func() { go stream.Close() }() // giving back the store takes time that the blackout need not wait for
+	keep := !t.req.DryRun // which leaves nothing but what it has found
+	defer func() { t.endStream(stream, keep) }()
 	store, err := stream.Store()
 	if err != nil {
 		return err
@@ -150,6 +152,10 @@ func (t *target) work(ctx context.Context) error {
 		return err
 	}
 	defer in.fill.close()
+	if kept := t.host.take(t.req.Spec.Name); kept != nil {
+		keep = true
+		t.stock(ctx, store, kept)
+	}
 	t.stream, t.in = stream, in
 	t.ahead = t.restoreAhead(ctx)
 	defer func() {

@@ -57,6 +57,7 @@ func (t *target) letRun(ctx context.Context) error {
 		return errs.New(errs.KindOf(err), "release the tree: %w", err)
 	}
 	t.decided()
+	t.keepPages(false)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.freed = time.Now()
@@ -97,6 +98,7 @@ func (t *target) discard(ctx context.Context) error {
 		return errs.New(errs.KindOf(err), "remove the copy: %w", errors.Join(err, t.refusal))
 	}
 	t.host.free(t.req.Migration)
+	t.keepPages(!t.facts().Ran)
 	return nil
 }
 

@@ -15,7 +15,7 @@ func (s *Session) Else(op Op, err error) (p Program, instead bool) {
 	case Lend, Reserve:
 		return Program{WriteEnded}, false
 	case Connect:
-		return Program{StopCopying, Return, WriteEnded}, false
+		return Program{StopCopying, Return, DropImages, WriteEnded}, false
 	case WriteOpened:
 		return s.undoing(), false
 	case Dump:

@@ -163,10 +163,10 @@ func (h *Host) Lend(_ context.Context, name string, epoch migration.Epoch, id mi
 	switch {
 	case p.tree == nil:
 		return nil, errs.New(errs.NotFound, "%s is not on %s", name, h.name)
-	case epoch < p.epoch || p.migration != "" && p.migration != id:
+	case epoch < p.epoch || p.migration != "" && p.migration != id && !p.accepted:
 		return nil, errs.New(errs.Conflict, "%s is at %s and lent to %q", name, p.epoch, p.migration)
 	}
-	p.migration, p.role, p.epoch, p.held = id, migration.Source, epoch, nil
+	p.migration, p.role, p.epoch, p.held, p.accepted = id, migration.Source, epoch, nil, false
 	return lent{p}, nil
 }
 
