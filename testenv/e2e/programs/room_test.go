@@ -10,6 +10,7 @@ import (
 	"drover/internal/errs"
 	"drover/internal/workload"
 	"drover/testenv/host/hosttest"
+	workerapi "drover/worker/api"
 )
 
 // TestATargetWithoutMemoryIsRefusedBeforeAnythingIsTouched gives beta's worker a limit that the tree does not fit into.
@@ -87,4 +88,49 @@ func TestAStoreWithoutRoomIsRefusedOrGoesToADisk(t *testing.T) {
 	}
 	s.do(t, "migrate", "count", "--to", "alpha") // which has no limit
 	counts(t, s.alpha)
+}
+
+// TestWhatIsKeptMakesRoomForATreeThatComes: beta has room for one store; what it keeps of a tree that has left is there until
+// another one comes.
+func TestWhatIsKeptMakesRoomForATreeThatComes(t *testing.T) {
+	s := newStage(t)
+	s.remember(t)
+	for _, name := range []string{"first", "second"} {
+		s.do(t, "run", name, "--host", "alpha", "--", "sh", "-c", "x=$(head -c 20000000 /dev/urandom | base64 -w0); echo ${#x}; sleep infinity")
+		hosttest.Eventually(t, "it has its memory", func() bool { return strings.Contains(s.do(t, "logs", name), "26666668") })
+	}
+	restartWith(t, s, "store_memory: 40MiB")
+	beta := func() workerapi.HostFacts {
+		var hosts []api.Host
+		if err := s.JSON(t.Context(), &hosts, "hosts"); err != nil {
+			t.Fatal(err)
+		}
+		return hosts[slices.IndexFunc(hosts, func(h api.Host) bool { return h.Name == "beta" })].Facts
+	}
+	// A tree that has just made its memory may still be known for more than it has: the doctor says when it fits.
+	hosttest.Eventually(t, "beta is up with its limit", func() bool {
+		return beta().Stores != nil && s.ask(t, "doctor", "first", "--to", "beta").code == 0 && s.ask(t, "doctor", "second", "--to", "beta").code == 0
+	})
+	keeps := func(workload string) func() bool {
+		return func() bool {
+			k := beta().Kept
+			return workload == "" && len(k) == 0 || len(k) == 1 && k[0].Workload == workload && k[0].Bytes > 24<<20
+		}
+	}
+	for _, to := range []string{"beta", "alpha"} {
+		s.do(t, "migrate", "first", "--to", to)
+	}
+	hosttest.Eventually(t, "beta says what it keeps", keeps("first"))
+	if shown := s.do(t, "show", "host/beta"); !strings.Contains(shown, "of first, until") {
+		t.Errorf("beta is shown as\n%s", shown)
+	}
+	s.do(t, "migrate", "second", "--to", "beta")
+	hosttest.Eventually(t, "beta keeps nothing", keeps(""))
+	s.do(t, "migrate", "second", "--to", "alpha")
+	hosttest.Eventually(t, "beta keeps the other one", keeps("second"))
+	for _, name := range []string{"first", "second"} {
+		s.do(t, "rm", "--force", name)
+	}
+	hosttest.Eventually(t, "beta keeps nothing of what is no more", keeps(""))
+	s.nothingLeft(t)
 }
