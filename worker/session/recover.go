@@ -115,7 +115,10 @@ func resumeSource(ctx context.Context, s *session, lent tree.Lent, p *rules.Past
 	if s.diary.state.Holds && s.diary.state.FrozenAt.IsZero() {
 		src.setFrozen(time.Now())
 	}
-	_, err := s.run(ctx, program)
+	op, err := s.run(ctx, program)
+	if op == rules.DropImages { // the tree runs as before; the sweep tries again
+		return nil
+	}
 	return err
 }
 

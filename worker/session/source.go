@@ -161,7 +161,7 @@ func (s *source) settle(ctx context.Context, op rules.Op) (err error) {
 	case rules.Leave:
 		err = s.lent.Leave(ctx, s.final)
 	case rules.DropImages:
-		return s.clean()
+		return removeImages(s.dir)
 	default:
 		return errs.New(errs.Failed, "a source cannot %s", op)
 	}

@@ -15,7 +15,6 @@ import (
 	"drover/engine"
 	"drover/engine/image"
 	"drover/internal/errs"
-	"drover/internal/migration"
 	"drover/transfer"
 	workerapi "drover/worker/api"
 )
@@ -250,36 +249,6 @@ func (s *source) sendRest(ctx context.Context) error {
 func travels(name string) bool {
 	pages := strings.HasPrefix(name, "pagemap-") || strings.HasPrefix(name, "pages-")
 	return filepath.Ext(name) == ".img" && !pages
-}
-
-// clean removes the images, which hold the tree's secrets.
-func (s *source) clean() error {
-	if err := os.RemoveAll(s.dir); err != nil {
-		return errs.New(errs.Failed, "remove images: %w", err).WithNext("remove %s by hand: it holds the tree's memory", s.dir)
-	}
-	return nil
-}
-
-// imagesOf is where a source's images are. The dot keeps them apart from those of trees that come, which go by workload.
-func (r *Registry) imagesOf(id migration.ID) string {
-	return filepath.Join(r.cfg.Images, "."+string(id))
-}
-
-// sweepImages removes what a worker that crashed left of sources whose migrations have ended.
-func (r *Registry) sweepImages() error {
-	left, err := filepath.Glob(filepath.Join(r.cfg.Images, ".*"))
-	if err != nil {
-		return err
-	}
-	for _, dir := range left {
-		if s, err := r.find(migration.ID(filepath.Base(dir)[1:])); err == nil && !s.over() {
-			continue
-		}
-		if err := os.RemoveAll(dir); err != nil {
-			return errs.New(errs.Failed, "remove images of a migration that has ended: %w", err)
-		}
-	}
-	return nil
 }
 
 // socketPair is a connected pair of stream sockets: the first for this process, the second for CRIU.

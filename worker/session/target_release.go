@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"errors"
-	"os"
 	"time"
 
 	"drover/engine"
@@ -39,9 +38,7 @@ func (t *target) settle(ctx context.Context, op rules.Op) error {
 	case rules.Kill:
 		return t.shell.Engine().Kill(ctx, engine.Tree{Pid: t.pid, Cgroup: t.shell.Cgroup()})
 	case rules.DropImages: // the tree has outlived them
-		if err := os.RemoveAll(t.shell.Images()); err != nil {
-			return errs.New(errs.Failed, "remove images: %w", err).WithNext("remove %s by hand: it holds the tree's memory", t.shell.Images())
-		}
+		return removeImages(t.shell.Images())
 	case rules.Deny:
 		return t.deny()
 	case rules.Mourn: // the session takes note of it
