@@ -95,11 +95,17 @@ func startFrom(prepare []func() error, path string, images *os.File, files ...*o
 	return s, nil
 }
 
-// onDoomedThread calls each of steps, until one fails, on a thread that ends with the last.
+// onDoomedThread calls each of steps, until one fails, on a thread that ends with the last. The process's first thread would not: Go parks it
+// for ever instead, and the whole process would seem to have what it has become (a filter, the tree's network namespace).
 func onDoomedThread(steps []func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // and never let go
+		if unix.Gettid() == unix.Getpid() {
+			defer runtime.UnlockOSThread()
+			done <- onDoomedThread(steps) // elsewhere: who waits here keeps this thread
+			return
+		}
 		for _, step := range steps {
 			if err := step(); err != nil {
 				done <- err

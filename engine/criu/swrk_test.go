@@ -90,3 +90,17 @@ func TestAnEngineWithoutCRIUSaysWhatToInstall(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestTheFirstThreadStaysAsItIs(t *testing.T) {
+	for range 500 {
+		err := onDoomedThread([]func() error{func() error {
+			if unix.Gettid() == unix.Getpid() {
+				return errors.New("a step ran on the first thread, which would never end")
+			}
+			return nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
