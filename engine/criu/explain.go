@@ -110,6 +110,8 @@ var catalogue = []signature{
 		"it has a mount that CRIU cannot rebuild", "unmount it, or give it to the tree as a --volume"),
 	sig("rlimit", `Can't get rlimit \d+: Operation not permitted`, errs.Forbidden, engine.ErrUnsupported,
 		"CRIU may not read the limits of a process of another user", "give the worker CAP_SYS_RESOURCE"),
+	sig("late filter", `suspending seccomp failed: Operation not permitted`, errs.Failed, engine.ErrMoment,
+		"it set a seccomp filter while it was about to be dumped", "try again: the dump then begins with the filter known"),
 	sig("tracking", `Tracking memory is not available|BUG at criu/mem.c:45|Mem dirty tracking.*not`, errs.Refused, engine.ErrNoTracking,
 		"the kernel has no soft-dirty tracking", "use --tracker hash, which works on any kernel"),
 	sig("parent", `Pid-reuse detection failed: no parent inventory|No parent image found|Can't open parent`, errs.Failed, engine.ErrBadImage,

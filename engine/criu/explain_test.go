@@ -28,6 +28,7 @@ var lines = []struct{ name, line, want string }{
 	{"mount lookup", `(00.021034) Error (criu/files-reg.c:1850): Can't lookup mount=24 for fd=10 path=/dev/null`, "descriptor 10 (/dev/null)"},
 	{"mount", `(00.021034) Error (criu/mount.c:988): mnt: Mount 412 ./sys/fs/bpf (master_id: 0 shared_id: 0) is unreachable`, "mount"},
 	{"rlimit", `(00.004343) Error (criu/cr-dump.c:307): Can't get rlimit 0: Operation not permitted`, "CAP_SYS_RESOURCE"},
+	{"late filter", `(00.057226) Error (compel/src/lib/ptrace.c:27): suspending seccomp failed: Operation not permitted`, "seccomp filter"},
 	{"tracking", `(00.000000) Error (criu/config.c:1187): Tracking memory is not available. Consider omitting --track-mem option.`, "--tracker hash"},
 	{"parent", `(00.019731) Error (criu/mem.c:369): Pid-reuse detection failed: no parent inventory, check warnings in get_parent_inventory`, "round before"},
 	{"gone", `(00.000801) Error (criu/proc_parse.c:2450): Can't open proc file: No such process`, "ended meanwhile"},

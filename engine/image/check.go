@@ -58,7 +58,11 @@ func check(dir string, lazy bool) error {
 
 func checkProcess(dir string, pid int) error {
 	for kind, magic := range perProcess {
-		if err := eachRecord(dir, fmt.Sprintf("%s-%d.img", kind, pid), magic, func([]byte) error { return nil }); err != nil {
+		most := uint32(maxRecord)
+		if kind == "mm" {
+			most = maxMM
+		}
+		if err := eachRecordOf(dir, fmt.Sprintf("%s-%d.img", kind, pid), magic, most, func([]byte) error { return nil }); err != nil {
 			return err
 		}
 	}

@@ -114,3 +114,30 @@ func TestPartingLosesNoPage(t *testing.T) {
 		}
 	})
 }
+
+// Linux allows a process 65,530 mappings, and one with tens of thousands was dumped and then refused by every target.
+func TestAProcessMayHaveEveryMappingThatLinuxAllows(t *testing.T) {
+	dir, all := t.TempDir(), []mapping(nil)
+	for i := range uint64(65530) {
+		all = append(all, mapping{Range: Range{0x7f0000000000 + i*2*PageSize, 0x7f0000000000 + (i*2+1)*PageSize}, flags: 0x22, status: vmaRegular | vmaAnonPrivate, advice: 1 << 20})
+	}
+	writeMM(t, dir, all...)
+	most := uint32(0)
+	if err := eachRecordOf(dir, "mm-7.img", magicMM, maxMM, func(b []byte) error { most = uint32(len(b)); return nil }); err != nil || most <= maxRecord {
+		t.Fatalf("a record of %d bytes, %v", most, err)
+	}
+	for kind, magic := range perProcess {
+		if kind != "mm" {
+			b := binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, magicCommon), magic)
+			if err := os.WriteFile(filepath.Join(dir, kind+"-7.img"), append(b, 0, 0, 0, 0), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, PagemapName(Space{Process, 7})), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := checkProcess(dir, 7); err != nil {
+		t.Error(err)
+	}
+}
