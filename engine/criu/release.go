@@ -42,6 +42,38 @@ func release(t engine.Tree, runID string) error {
 	return nil
 }
 
+// Undo lets a tree run whose dump nobody is left to end: CRIU and who drove it have died, at whatever point of it, or CRIU has undone
+// its own part only. images is the directory that the dump wrote to. Undoing what has been undone changes nothing.
+func Undo(t engine.Tree, images string) error {
+	if id := runIDIn(images); id != "" {
+		return release(t, id)
+	}
+	if t.Cgroup == "" { // CRIU had not begun: nothing of the tree is locked or in repair mode
+		return nil
+	}
+	return setFrozen(t.Cgroup, false)
+}
+
+// LockName is the name of the nft table by which the dump that wrote to that directory has locked its tree's connections, "" if
+// there was none. A successful dump leaves the table, and other dumps of this host have theirs beside it.
+func LockName(images string) string {
+	id := runIDIn(images)
+	if id == "" {
+		return ""
+	}
+	name := lockPrefix + id
+	return name[:min(len(name), longestLock)]
+}
+
+func runIDIn(images string) string {
+	d, err := os.Open(images)
+	if err != nil {
+		return ""
+	}
+	defer d.Close()
+	return runID(d, dumpLog)
+}
+
 // Unrepair turns TCP_REPAIR off on every TCP socket of a process that has it on, through copies of its descriptors
 // (pidfd_getfd(2)); the process itself need not run.
 func Unrepair(pid int) error {
@@ -76,8 +108,9 @@ func Unrepair(pid int) error {
 // lockPrefix begins the names of the nft tables that CRIU locks connections with; the rest is the dump's run id, cut off at the
 // 31 characters that CRIU has for "inet CRIU-…" (criu/netfilter.c). A successful dump leaves its table, and so does a killed CRIU.
 const (
-	lockPrefix = "CRIU-"
-	ownLock    = lockPrefix + "drover" // see lockNetwork
+	lockPrefix  = "CRIU-"
+	longestLock = 31 - len("inet ")
+	ownLock     = lockPrefix + "drover" // see lockNetwork
 )
 
 // openTables opens the nft tables of a network namespace, "" for the caller's own.

@@ -32,9 +32,15 @@ func (c *Client) Dump(ctx context.Context, req engine.DumpRequest) (engine.Hold,
 	files, pages := dumpFiles(req.Images, req.Pages)
 	atFreeze := req.AtFreeze
 	asked := func(ctx context.Context) (any, error) { return nil, atFreeze(ctx) }
+	if err := c.noteDump(req.Images.Name()); err != nil {
+		return nil, err
+	}
 	req.Images, req.Pages, req.AtFreeze = nil, nil, nil
 	var h holdAnswer
 	if err := c.callAsking(ctx, opDump, dumpBody{Request: wireDump(req), Pages: pages, Ask: atFreeze != nil}, files, asked, &h); err != nil {
+		if errors.Is(err, engine.ErrLost) { // the keeper died on the way: else it has undone what it began
+			err = errors.Join(err, c.Undo(context.WithoutCancel(ctx), req.Tree))
+		}
 		return nil, err
 	}
 	return newHold(c, h), nil
@@ -95,20 +101,16 @@ func (c *Client) held(ctx context.Context) (holdAnswer, error) {
 	return h, err
 }
 
-// NetworkLock is the name of the nftables table that the dump which the keeper has a hold of has left in the tree's network
-// namespace, "" if there is none.
-func (c *Client) NetworkLock(ctx context.Context) (string, error) {
-	h, err := c.held(ctx)
-	return h.Lock, err
-}
-
-// Forget lets go of an ended hold; without one it does nothing.
+// Forget lets go of an ended hold, and of what is known of its dump; without one it does nothing else.
 func (c *Client) Forget(ctx context.Context) error {
 	h, err := c.held(ctx)
-	if err != nil || h.ID == 0 {
+	if err == nil && h.ID != 0 {
+		err = c.call(ctx, opForget, holdBody{ID: h.ID}, nil, nil)
+	}
+	if err != nil && !c.dead() { // a dead one has forgotten it
 		return err
 	}
-	return c.call(ctx, opForget, holdBody{ID: h.ID}, nil, nil)
+	return c.forgetDump()
 }
 
 func dumpFiles(images, pages *os.File) ([]*os.File, bool) {
@@ -157,8 +159,7 @@ func (h *hold) Commit(ctx context.Context) (engine.Stats, error) {
 	return s, nil
 }
 
-// Abort undoes the operation, also when the keeper has died with the hold: CRIU, whose conversation broke, has undone its own
-// part then, and the cgroup is what still keeps the tree from running.
+// Abort undoes the operation, also when the keeper has died with the hold.
 func (h *hold) Abort(ctx context.Context) error {
 	err := h.client.call(ctx, opAbort, holdBody{ID: h.said.ID}, nil, nil)
 	if err == nil || !errors.Is(err, engine.ErrLost) && !h.client.dead() {
@@ -168,11 +169,10 @@ func (h *hold) Abort(ctx context.Context) error {
 	if err := readJSON(h.client.Dir.config(), &c); err != nil {
 		return err
 	}
-	group := cgroup.Group(c.Cgroup)
 	if h.said.Kind == opRestore {
-		return group.Kill(ctx)
+		return cgroup.Group(c.Cgroup).Kill(ctx)
 	}
-	return group.Thaw(ctx)
+	return h.client.Undo(ctx, engine.Tree{Pid: h.Pid(), Cgroup: c.Cgroup})
 }
 
 // dead says whether no keeper lives there.

@@ -34,6 +34,9 @@ func (d Dir) config() string { return filepath.Join(string(d), "config.json") }
 func (d Dir) socket() string { return filepath.Join(string(d), "socket") }
 func (d Dir) state() string  { return filepath.Join(string(d), "state.json") }
 
+// dump leads to the images of the tree's last dump as long as there may be something of it to undo: see Client.Undo.
+func (d Dir) dump() string { return filepath.Join(string(d), "dump") }
+
 // lock is held by the living keeper: there is at most one in a directory.
 func (d Dir) lock() string { return filepath.Join(string(d), "lock") }
 

@@ -25,11 +25,11 @@ func (k *keeper) mayHold() error {
 }
 
 // keep takes a new hold. A restored tree is watched from here on.
-func (k *keeper) keep(kind string, h engine.Hold, lock string) holdAnswer {
+func (k *keeper) keep(kind string, h engine.Hold) holdAnswer {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.id = uint64(time.Now().UnixNano()) // another keeper, after this one's death, must not use a number again
-	k.hold, k.kind, k.netLock, k.ended = h, kind, lock, make(chan struct{})
+	k.hold, k.kind, k.ended = h, kind, make(chan struct{})
 	if kind == opRestore {
 		if err := k.tree.watch(h.Pid(), 0); err != nil {
 			k.log.Error("the restored tree cannot be watched", "pid", h.Pid(), "err", err)
@@ -44,7 +44,7 @@ func (k *keeper) describe() holdAnswer {
 	if k.hold == nil {
 		return holdAnswer{}
 	}
-	return holdAnswer{ID: k.id, Kind: k.kind, Pid: k.hold.Pid(), Stats: k.hold.Stats(), Lock: k.netLock}
+	return holdAnswer{ID: k.id, Kind: k.kind, Pid: k.hold.Pid(), Stats: k.hold.Stats()}
 }
 
 func (k *keeper) doHold(cl *call, r request) (any, error) {

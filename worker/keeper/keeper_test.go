@@ -492,27 +492,3 @@ func TestUsersAreNumbers(t *testing.T) {
 		}
 	}
 }
-
-func TestTheLockOfADumpIsNamedByItsInventory(t *testing.T) {
-	d := images(t)
-	if _, err := lockName(d); err == nil {
-		t.Error("named without an inventory")
-	}
-	const inventory = "\x16\x31\x31\x58\x4e\x00\x00\x00\x08\x02\x10\x01\x1a\x18\x08\x01\x10\x01\x18\x01\x20\x01\x28\x01\x30\x02\x38\x03\x40\x04\x48\x06" +
-		"P\x07X\x08`\x05\x20\x01\x28\x01\x30\x00\x58\x01\x62\x00j$fbe2d866-e831-4cbc-8b35-bd7fb382def4" // as CRIU 4.2.1 writes it
-	path := filepath.Join(d.Name(), "inventory.img")
-	if err := os.WriteFile(path, []byte(inventory), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if name, err := lockName(d); err != nil || name != "CRIU-fbe2d866-e831-4cbc-8b" {
-		t.Errorf("got %q, %v", name, err)
-	}
-	for _, torn := range []string{"", "\x16\x31\x31\x58", inventory[:20], inventory[:4] + "\xff\xff\xff\xff" + inventory[8:]} {
-		if err := os.WriteFile(path, []byte(torn), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := lockName(d); err == nil {
-			t.Errorf("named by a torn inventory of %d bytes", len(torn))
-		}
-	}
-}

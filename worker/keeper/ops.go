@@ -120,11 +120,7 @@ func (k *keeper) dump(cl *call, r request, files []*os.File) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	lock, err := lockName(images)
-	if err != nil {
-		k.log.Warn("the dump's network lock cannot be told", "err", err)
-	}
-	return k.keep(opDump, h, lock), nil
+	return k.keep(opDump, h), nil
 }
 
 func (k *keeper) restore(cl *call, r request, files []*os.File) (any, error) {
@@ -157,7 +153,7 @@ func (k *keeper) restore(cl *call, r request, files []*os.File) (any, error) {
 	if h, err = swept(h, files[0], k.log); err != nil {
 		return nil, err
 	}
-	return k.keep(opRestore, h, ""), nil
+	return k.keep(opRestore, h), nil
 }
 
 func imagesAndPages(files []*os.File, pages bool) (images, socket *os.File, err error) {

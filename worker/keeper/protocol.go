@@ -107,7 +107,6 @@ type (
 		Kind  string       `json:"kind,omitempty"`
 		Pid   int          `json:"pid,omitempty"`
 		Stats engine.Stats `json:"stats"`
-		Lock  string       `json:"lock,omitempty"`
 	}
 )
 

@@ -28,12 +28,11 @@ type keeper struct {
 	quit   chan struct{}
 	once   sync.Once
 
-	mu      sync.Mutex
-	hold    engine.Hold // the last one, ended or not, until it is forgotten
-	id      uint64      // its number; numbers are not used twice
-	kind    string      // opDump or opRestore
-	netLock string      // of a dump: see lockName
-	ended   chan struct{}
+	mu    sync.Mutex
+	hold  engine.Hold // the last one, ended or not, until it is forgotten
+	id    uint64      // its number; numbers are not used twice
+	kind  string      // opDump or opRestore
+	ended chan struct{}
 }
 
 // serve answers calls until it is told to quit.

@@ -78,7 +78,7 @@ func (h *Host) checkpoint(ctx context.Context, e *entry, r record, dir string, f
 	defer images.Close()
 	hold, err := k.Dump(ctx, engine.DumpRequest{Tree: r.tree(), Options: opts, FinalState: final, Images: images})
 	if err != nil {
-		return report, err
+		return report, errors.Join(err, k.Forget(context.WithoutCancel(ctx)))
 	}
 	m := manifest{Format: 1, Spec: r.Spec, Epoch: r.Epoch, Final: final, Engine: features.Version, Made: time.Now().UTC(), Options: opts, KeepStopped: stopped}
 	// A tree that runs on need not wait for the digests; one that does not must be safe on the disk before it is let go.
@@ -92,8 +92,8 @@ func (h *Host) checkpoint(ctx context.Context, e *entry, r record, dir string, f
 		report.Stats, err = commit(ctx, hold)
 	}
 	if err != nil {
-		if final != migration.Running {
-			err = errors.Join(err, hold.Abort(context.WithoutCancel(ctx)))
+		if undone := hold.Abort(context.WithoutCancel(ctx)); !errors.Is(undone, engine.ErrDecided) { // else it runs on already
+			err = errors.Join(err, undone)
 		}
 		return report, errors.Join(err, k.Forget(context.WithoutCancel(ctx)))
 	}
@@ -103,14 +103,31 @@ func (h *Host) checkpoint(ctx context.Context, e *entry, r record, dir string, f
 			return report, err
 		}
 	case migration.Stopped:
-		if r.Place.Lock, err = k.NetworkLock(ctx); err != nil {
-			return report, err
-		}
+		r.Place.Lock = k.NetworkLock()
 	}
 	if err := errors.Join(closeToOthers(dir), k.Forget(ctx)); err != nil {
 		return report, err
 	}
 	return report, h.afterCheckpoint(ctx, e, r, final, stopped)
+}
+
+// abandonCheckpoint lets a tree go on whose checkpoint was never completed, because the worker died. A final state that has been applied stands.
+func (h *Host) abandonCheckpoint(ctx context.Context, r record) error {
+	k := h.client(r.Spec.Name)
+	hold, err := k.HoldOf(ctx, false)
+	if err != nil && errs.KindOf(err) != errs.Unavailable { // a keeper that has died holds nothing
+		return err
+	}
+	if hold != nil {
+		err = hold.Abort(ctx)
+	} else {
+		err = k.Undo(ctx, r.tree())
+	}
+	if err != nil && !errors.Is(err, engine.ErrDecided) {
+		return err
+	}
+	h.log.Warn("a checkpoint was interrupted: its tree goes on", "workload", r.Spec.Name)
+	return k.Forget(ctx)
 }
 
 func commit(ctx context.Context, hold engine.Hold) (engine.Stats, error) {

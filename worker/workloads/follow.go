@@ -141,6 +141,11 @@ func (h *Host) meetAgain(ctx context.Context, e *entry) error {
 		_, err := h.spawn(ctx, r.Spec, r.Place) // still there, or again
 		return err
 	}
+	if (r.State == workload.Running || r.State == workload.Stopped) && h.client(e.name).Dumped() {
+		if err := h.abandonCheckpoint(ctx, r); err != nil {
+			h.log.Error("a workload may stand still since its checkpoint was interrupted", "workload", e.name, "err", err)
+		}
+	}
 	h.follow(e)
 	return nil
 }

@@ -114,6 +114,8 @@ func (h *Host) do(ctx context.Context, s step) (o outcome, err error) {
 		o.Logs = b.String()
 	case "checkpoint":
 		o.Report, err = h.Checkpoint(ctx, s.Name, s.Dir, s.Final)
+	case "leave-checkpoint":
+		err = h.leaveCheckpoint(ctx, s)
 	case "restore":
 		o.Status, err = h.Restore(ctx, s.Name, s.Dir, s.Final, s.Epoch)
 	case "hold":
@@ -146,6 +148,27 @@ func (h *Host) do(ctx context.Context, s step) (o outcome, err error) {
 		err = errors.New("no such step: " + s.Do)
 	}
 	return o, err
+}
+
+// leaveCheckpoint takes a checkpoint as far as its hold.
+func (h *Host) leaveCheckpoint(ctx context.Context, s step) error {
+	e, err := h.known(s.Name)
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(s.Dir, 0o700); err != nil {
+		return err
+	}
+	dir, err := os.Open(s.Dir)
+	if err != nil {
+		return err
+	}
+	opts, err := h.dumpOptions(ctx, e.rec)
+	if err != nil {
+		return err
+	}
+	_, err = h.client(s.Name).Dump(ctx, engine.DumpRequest{Tree: e.rec.tree(), Options: opts, FinalState: migration.Dead, Images: dir})
+	return err
 }
 
 // holdSource takes a source as far as its hold: files carried twice, as a round and the freeze do.

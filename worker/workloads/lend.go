@@ -177,7 +177,7 @@ func (l *lent) Freeze(ctx context.Context) error {
 }
 
 func (l *lent) Thaw(ctx context.Context) error {
-	if err := l.group().Thaw(ctx); err != nil {
+	if err := l.client.Undo(ctx, l.Tree()); err != nil {
 		return err
 	}
 	return l.say(ctx, workload.Migrating)
@@ -215,13 +215,13 @@ func (l *lent) Return(ctx context.Context, epoch migration.Epoch) error {
 			r.ended(s)
 			return l.h.clearAfter(ctx, *r)
 		}
-		if err := l.client.Forget(ctx); err != nil {
-			return err
-		}
 		if err := l.h.unfence(ctx, r.Spec); err != nil {
 			return err
 		}
-		return l.group().Thaw(ctx)
+		if err := l.client.Undo(ctx, r.tree()); err != nil {
+			return err
+		}
+		return l.client.Forget(ctx)
 	}, "give back")
 }
 
@@ -233,7 +233,7 @@ func (l *lent) Leave(ctx context.Context, final migration.FinalState) error {
 			if err := l.h.fence(ctx, r.Spec); err != nil {
 				return err
 			}
-			if lock, err := l.client.NetworkLock(ctx); err == nil && lock != "" {
+			if lock := l.client.NetworkLock(); lock != "" {
 				r.Place.Lock = lock
 			}
 			if err := l.client.Forget(ctx); err != nil {
@@ -257,12 +257,9 @@ func (l *lent) Leave(ctx context.Context, final migration.FinalState) error {
 // unlockDead removes the network lock of a tree that was dumped to be dead. Its address goes first, and its processes are gone:
 // without the lock a packet for one of its connections would be answered by a reset.
 func (h *Host) unlockDead(ctx context.Context, k *keeper.Client, r record) error {
-	lock, err := k.NetworkLock(ctx)
-	if errs.KindOf(err) == errs.Unavailable && err != nil {
-		return nil //nolint:nilerr // the keeper has died, or ended when this was done before
-	}
-	if err != nil || lock == "" {
-		return err
+	lock := k.NetworkLock()
+	if lock == "" { // this was done before
+		return nil
 	}
 	if err := h.disconnect(ctx, r.Spec); err != nil {
 		return err

@@ -42,6 +42,9 @@ var deaths = []struct {
 	{"the source's CRIU dies", held, func(sc *scene) { sc.kill(sc.source, criu) }, atTarget},
 	{"the target's CRIU dies", held, func(sc *scene) { sc.kill(sc.target, criu) }, atSource},
 	{"what fills the target's memory dies", copying, func(sc *scene) { sc.kill(sc.target, filler) }, atSource},
+	{"the source's keeper dies, and the target's CRIU", held, func(sc *scene) { sc.kill(sc.source, keeper); sc.kill(sc.target, criu) }, atSource},
+	{"the source's CRIU and keeper die, and the target's CRIU", held, nobodyHolds, atSource},
+	{"the source's CRIU, keeper and worker die, and the target's CRIU", held, func(sc *scene) { nobodyHolds(sc); sourceWorkerDies(sc) }, atSource},
 	{"CRIU dies on both sides", held, func(sc *scene) { sc.kill(sc.source, criu); sc.kill(sc.target, criu) }, atSource},
 	{"the operator's command dies", copying, func(sc *scene) { sc.hangUp() }, atTarget},
 }
@@ -78,6 +81,13 @@ func majorityDies(sc *scene) {
 
 func sourceWorkerDies(sc *scene) { sc.restart(sc.source) }
 func targetWorkerDies(sc *scene) { sc.restart(sc.target) }
+
+// nobodyHolds leaves of the source's hold only what its cgroup keeps: CRIU, which would undo its work if the keeper died first, dies before it.
+func nobodyHolds(sc *scene) {
+	sc.kill(sc.source, criu)
+	sc.kill(sc.source, keeper)
+	sc.kill(sc.target, criu)
+}
 
 func TestWhoeverDiesOneCopyLivesOn(t *testing.T) {
 	g := newGround(t, coordinators, "alpha", "beta")

@@ -1,0 +1,67 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"drover/engine"
+	"drover/engine/criu"
+	"drover/internal/errs"
+	"drover/worker/cgroup"
+)
+
+// A dump locks connections and puts sockets into repair mode. While its keeper and CRIU live they undo that; what if both die? CRIU's log
+// among the images says by which name it locked. So the worker notes where they are before it asks for a dump, and forgets it when
+// the dump's hold is forgotten.
+
+// noteDump notes that a dump begins.
+func (c *Client) noteDump(images string) error {
+	images, err := filepath.Abs(images)
+	if err == nil {
+		err = errors.Join(c.forgetDump(), os.Symlink(images, c.Dir.dump()))
+	}
+	if err != nil {
+		return errs.New(errs.Failed, "note where the dump's images are: %w", err)
+	}
+	return nil
+}
+
+func (c *Client) forgetDump() error {
+	if err := os.Remove(c.Dir.dump()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return errs.New(errs.Failed, "forget where the dump's images are: %w", err)
+	}
+	return nil
+}
+
+// Dumped says whether a dump of the tree has begun here whose hold, if it came to one, has not been forgotten.
+func (c *Client) Dumped() bool {
+	_, err := os.Lstat(c.Dir.dump())
+	return err == nil
+}
+
+// NetworkLock is the name of the nftables table that such a dump has left in the tree's network namespace, "" if there is none.
+// It needs no keeper.
+func (c *Client) NetworkLock() string {
+	images, err := os.Readlink(c.Dir.dump())
+	if err != nil {
+		return ""
+	}
+	return criu.LockName(images)
+}
+
+// Undo lets a tree run that is not held: what such a dump may have left of itself is undone in its order, sockets in repair mode, the lock of
+// the network, the frozen cgroup. It needs no keeper, and changes nothing of a tree that runs as it should.
+func (c *Client) Undo(ctx context.Context, t engine.Tree) error {
+	if images, err := os.Readlink(c.Dir.dump()); err == nil {
+		if err := criu.Undo(t, images); err != nil {
+			return err
+		}
+	}
+	if t.Cgroup == "" {
+		return nil
+	}
+	return cgroup.Group(t.Cgroup).Thaw(ctx)
+}
