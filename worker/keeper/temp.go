@@ -36,6 +36,16 @@ func sweepTemp(images *os.File, log *slog.Logger) {
 	}
 }
 
+// SweepTemp does the same for a restore into a place whose tree is dead by now: its keeper may have died with CRIU.
+func SweepTemp(images string, log *slog.Logger) {
+	d, err := os.Open(images)
+	if err != nil {
+		return // it had none
+	}
+	defer d.Close()
+	sweepTemp(d, log)
+}
+
 // sweptHold is a restore's hold that leaves nothing in /tmp when it is aborted.
 type sweptHold struct {
 	engine.Hold

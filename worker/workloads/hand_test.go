@@ -167,7 +167,11 @@ func (h *Host) leaveCheckpoint(ctx context.Context, s step) error {
 	if err != nil {
 		return err
 	}
-	_, err = h.client(s.Name).Dump(ctx, engine.DumpRequest{Tree: e.rec.tree(), Options: opts, FinalState: migration.Dead, Images: dir})
+	k, err := h.spawn(ctx, e.rec.Spec, e.rec.Place) // the last one may have died just now
+	if err != nil {
+		return err
+	}
+	_, err = k.Dump(ctx, engine.DumpRequest{Tree: e.rec.tree(), Options: opts, FinalState: migration.Dead, Images: dir})
 	return err
 }
 
