@@ -66,12 +66,13 @@ func signal(n int) func(*workerapi.SessionState) {
 func digest(d string) func(*workerapi.SessionState) {
 	return func(s *workerapi.SessionState) { s.Digest = d }
 }
-func filling(s *workerapi.SessionState)  { s.Filling = &workerapi.Filling{Done: 1, All: 2} }
-func neverRan(s *workerapi.SessionState) { s.NeverRan, s.Error = true, "criu died" }
-func exited(s *workerapi.SessionState)   { s.Alive = false }
-func failedAs(s *workerapi.SessionState) { s.Error, s.Next = "no memory", "buy some" }
-func after(d time.Duration) func(*View)  { return func(v *View) { v.Now = t0.Add(d) } }
-func probationOver(v *View)              { v.Migration.ProbationOver = true }
+func filling(s *workerapi.SessionState)     { s.Filling = &workerapi.Filling{Done: 1, All: 2} }
+func neverRan(s *workerapi.SessionState)    { s.NeverRan, s.Error = true, "criu died" }
+func sendsNoMore(s *workerapi.SessionState) { s.SendsNoMore = true }
+func exited(s *workerapi.SessionState)      { s.Alive = false }
+func failedAs(s *workerapi.SessionState)    { s.Error, s.Next = "no memory", "buy some" }
+func after(d time.Duration) func(*View)     { return func(v *View) { v.Now = t0.Add(d) } }
+func probationOver(v *View)                 { v.Migration.ProbationOver = true }
 func predicted(d time.Duration) func(*View) {
 	return func(v *View) { v.Migration.Predicted = d }
 }
@@ -179,6 +180,10 @@ func TestNext(t *testing.T) {
 		{"the target will not open", view(migration.Admitted, targetIs(refused)), "record abort (no room)"},
 		{"the target has lost its session", view(migration.Frozen, source(frozen), targetIs(absent)), "record abort (host b has lost its session)"},
 		{"the target has rebooted", view(migration.Frozen, source(frozen), target(open), targetRebooted), "record abort (host b has rebooted)"},
+		{"the source's worker was restarted before the target had all", view(migration.Frozen, source(frozen, sendsNoMore), target(open)),
+			"record abort (the worker of a was restarted before b had all)"},
+		{"after it had all", view(migration.Frozen, source(frozen, sendsNoMore), target(staged)), ""},
+		{"when nobody knows yet what it has", view(migration.Frozen, source(frozen, sendsNoMore)), "look target"},
 		{"the source was removed", view(migration.Copying, sourceRemoved), "record abort (host a was removed)"},
 		{"a worker restarts during the copy", view(migration.Copying, source(open), target(open), targetIs(lost(0)), after(patienceCopying-1)), "look source; look target"},
 		{"it does not come back", view(migration.Copying, source(open), target(open), targetIs(lost(0)), after(patienceCopying)),

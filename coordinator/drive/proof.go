@@ -37,6 +37,9 @@ func (v *View) hopeless() (reason, mend string) {
 			return fmt.Sprintf("host %s has not answered for %s: %v", s.Host, patience(m.Phase), s.Trouble), "see that its worker runs and can be reached"
 		}
 	}
+	if v.Source.Session.SendsNoMore && v.Target.Known && rank[v.Target.step()] < rank[workerapi.StepStaged] {
+		return fmt.Sprintf("the worker of %s was restarted before %s had all", m.Source, m.Target), "migrate again"
+	}
 	src, dst := v.Source.Session.Digest, v.Target.Session.Digest
 	if v.Target.step() == workerapi.StepHeld && src != "" && dst != "" && src != dst {
 		return fmt.Sprintf("the image on %s is not the one that %s sent: digest %s, not %s", m.Target, m.Source, dst, src), ""

@@ -56,6 +56,7 @@ func (c *inquiry) complete(commit api.Transition) {
 		return
 	case target.Digest == "":
 		c.lacks("the digest of what %s had received", c.m.Target)
+		return
 	}
 	source, _ := answer(commit, migration.Source)
 	switch {

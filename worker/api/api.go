@@ -189,6 +189,8 @@ type SessionState struct {
 	Progress  Progress          `json:"progress"`
 	FrozenAt  time.Time         `json:"frozen_at,omitzero"`   // source's clock
 	FrozenFor time.Duration     `json:"frozen_for,omitempty"` // how long the source's tree has not run, measured on the source
+	// SendsNoMore is true on a source whose worker was restarted while its tree was held: what the target does not have, it will not get.
+	SendsNoMore bool `json:"sends_no_more,omitempty"`
 	// ReleasedAt is when a target's tree could run its first instruction, by the target's clock; zero after a restart of its worker.
 	ReleasedAt time.Time `json:"released_at,omitzero"`
 	// Alive says of a released target: its root still runs. ExitSignal is the signal that ended it, 0 if none.

@@ -43,7 +43,7 @@ func (r *Registry) sweepImages() error {
 		return err
 	}
 	for _, dir := range left {
-		if s, err := r.find(migration.ID(filepath.Base(dir)[1:])); err == nil && !s.over() {
+		if s, err := r.find(migration.ID(filepath.Base(dir)[1:])); err == nil && !s.over() && !s.facts().Nothing { // what is held may need them
 			continue
 		}
 		if err := removeImages(dir); err != nil {

@@ -126,7 +126,7 @@ func resumeTarget(ctx context.Context, s *session, shell tree.Shell, p *rules.Pa
 	t := newTarget(s)
 	s.side, t.shell, t.hold = t, shell, shell.Hold()
 	if p.Held != nil {
-		t.pid = p.Held.Pid
+		t.pid, t.digest = p.Held.Pid, p.Held.Digest
 	}
 	filling, err := t.lookFilling()
 	t.fills = !filling.Over && errs.KindOf(err) != errs.NotFound // else it is all there, or was in the images

@@ -49,6 +49,9 @@ func TestARestartWhileHeldHoldsUntilTheVerdict(t *testing.T) {
 				if run, held := p.world.Running(name), p.world.Held(name); len(run) > 0 || !slices.Equal(held, []string{"alpha", "beta"}) {
 					t.Fatalf("after the restart it runs on %v and is held on %v", run, held)
 				}
+				if d := p.state(p.target).Digest; d == "" {
+					t.Error("the target has forgotten the digest of what it holds")
+				}
 				if v == migration.Abort {
 					p.abort()
 					p.livesOnlyOn("alpha")
@@ -262,4 +265,26 @@ func TestARestartRemovesWhatACrashLeftOfImages(t *testing.T) {
 	if _, err := os.Stat(mine); !os.IsNotExist(err) {
 		t.Errorf("an aborted migration left its images: %v", err)
 	}
+}
+
+// Killed when it had given the tree up and before it dropped the images: nothing of the tree is here to need them.
+func TestARestartRemovesTheImagesOfATreeThatHasLeft(t *testing.T) {
+	p := newPair(t)
+	p.upTo(migration.Released)
+	p.decide(p.source, migration.Commit)
+	p.world.Before("alpha:leave", func() { p.logs["alpha"].Close() }) // what it does from then on is not remembered
+	if _, err := p.source.Confirm(t.Context(), p.id, at+1); err == nil {
+		t.Fatal("the end was written into a closed journal")
+	}
+	mine := filepath.Join(p.dirs["alpha"], "."+string(id))
+	if err := os.MkdirAll(filepath.Join(mine, "dump"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p.restart("alpha")
+	if _, err := os.Stat(mine); !os.IsNotExist(err) {
+		t.Errorf("its images are still there: %v", err)
+	}
+	p.confirm(p.source)
+	p.confirm(p.target)
+	p.livesOnlyOn("beta")
 }

@@ -77,7 +77,7 @@ func (t *target) do(ctx context.Context, op rules.Op) error {
 	case rules.VouchFor:
 		return t.vouchFor(ctx, t.in.fill)
 	case rules.WriteHeld:
-		return t.write(op, rules.Held{Pid: t.pid})
+		return t.write(op, rules.Held{Pid: t.pid, Digest: t.digest})
 	case rules.TellStaged:
 		t.say(op, "")
 	case rules.TellHeld:

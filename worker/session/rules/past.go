@@ -34,7 +34,8 @@ type Frozen struct {
 
 // Held is what must be known of a held tree after a restart.
 type Held struct {
-	Pid int `json:"pid"`
+	Pid    int    `json:"pid"`
+	Digest string `json:"digest,omitempty"` // of what it was rebuilt from; an older worker did not write it
 }
 
 // Throttled is what must be known after a restart of a tree that was being throttled.

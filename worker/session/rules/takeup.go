@@ -71,6 +71,7 @@ func (s Session) takeUpSource(p *Past) TakenUp {
 		// The target may have all of it: until the verdict nothing may run here, whoever has let go of the tree.
 		return s.takenUp(HoldGone, Program{Freeze, Fence, TellFailed})
 	case p.Frozen != nil:
+		s.SendsNoMore = true
 		return s.takenUp("", Program{TellFrozen})
 	case p.freezing && s.Holds:
 		return s.takenUp(WhileSending, Program{TellFailed})
