@@ -130,7 +130,12 @@ func (w *Witness) End(now time.Time, limit time.Duration) error {
 }
 
 // Listen takes beats from a network, one a packet, until conn is closed.
-func (w *Witness) Listen(conn net.PacketConn) error {
+func (w *Witness) Listen(conn net.PacketConn) error { return listen(conn, w.See) }
+
+// Listen takes beats from a network, one a packet, until conn is closed.
+func (t *Trace) Listen(conn net.PacketConn) error { return listen(conn, t.See) }
+
+func listen(conn net.PacketConn, see func(Beat)) error {
 	buf := make([]byte, 512)
 	for {
 		n, _, err := conn.ReadFrom(buf)
@@ -145,7 +150,7 @@ func (w *Witness) Listen(conn net.PacketConn) error {
 			return err
 		}
 		b.Seen = time.Now()
-		w.See(b)
+		see(b)
 	}
 }
 

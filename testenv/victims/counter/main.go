@@ -47,6 +47,8 @@ func main() {
 	flag.IntVar(&o.index, "index", 0, "set by counter itself for its children")
 	status := flag.String("status", "", "file that always holds the last report")
 	say := flag.Duration("say", time.Second, "how often to report on standard output; 0 is never")
+	var w witnessed
+	flag.Func("witness", "address and port, IPv4, that gets the tree's heartbeat in datagrams", w.set)
 	lasts := flag.Duration("for", 0, "how long to count; 0 is until a signal")
 	flag.Parse()
 
@@ -57,13 +59,13 @@ func main() {
 	if o.index > 0 {
 		vital.Exit(p.answer(), 0)
 	}
-	last, err := lead(p, *lasts, *status, vital.Every{Period: *say})
+	last, err := lead(p, *lasts, *status, vital.Every{Period: *say}, w)
 	vital.Say(last)
 	vital.Exit(err, last.Faults)
 }
 
 // lead is the root's work: a beat after the other until the time is over.
-func lead(p *process, lasts time.Duration, status string, say vital.Every) (last Report, err error) {
+func lead(p *process, lasts time.Duration, status string, say vital.Every, w witnessed) (last Report, err error) {
 	ctx, stop := vital.Until(lasts)
 	defer stop()
 	var file *os.File
@@ -81,6 +83,9 @@ func lead(p *process, lasts time.Duration, status string, say vital.Every) (last
 			if err := writeStatus(file, last); err != nil {
 				return last, err
 			}
+		}
+		if err := w.beat(n); err != nil {
+			return last, err
 		}
 		say.Do(func() { vital.Say(last) })
 		time.Sleep(p.pause)
