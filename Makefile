@@ -13,7 +13,7 @@ bed   = drover/testenv/\(host\|rootfs\|cluster\|vm\)
 hosts = $(shell $(tests) | grep '$(bed)' | cut -d' ' -f1 | grep -v /testenv/vm)
 unit  = $(shell $(tests) | grep -v '$(bed)' | cut -d' ' -f1)
 
-.PHONY: help build testbed test sim mutations test-unit test-hosts test-vm fuzz bench bench-report bench-report-vm demo lint clean
+.PHONY: help build testbed test sim mutations test-unit test-hosts test-vm chaos soak fuzz bench bench-report bench-report-vm demo lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -40,6 +40,12 @@ mutations: ## breaks the protocol on purpose, each rule in turn, and fails if a 
 
 test-hosts: testbed ## real CRIU on real hosts: namespaces on this machine (needs root)
 	$(GO) test -p 1 -timeout 30m $(hosts)
+
+chaos: testbed ## whoever dies, one copy lives: every kill point three times, some hours; CHAOS='-points target.*CRIU -stop 2s' chooses
+	$(GO) test -timeout 24h -run TestKillPoints -v ./testenv/e2e/moves -args -rounds 3 -stop 30s $(CHAOS)
+
+soak: testbed ## 500 moves of ten trees between three hosts in a row, under random faults; SOAK='-seed 7' draws those of an earlier one
+	$(GO) test -timeout 24h -run TestMovesUnderRandomFaults -v ./testenv/e2e/moves -args -soak 500 $(SOAK)
 
 fuzz: ## every decoder (docs/security.md lists them), FUZZTIME each; by default about an hour in all
 	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' . | sort); do \

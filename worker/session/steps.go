@@ -44,6 +44,7 @@ func (s *session) tryAll(ctx context.Context, p rules.Program) {
 }
 
 func (s *session) step(ctx context.Context, op rules.Op) error {
+	s.halt(op)
 	s.mark(func(st *rules.Session) { st.Begin(op) })
 	if err := s.do(ctx, op); err != nil {
 		return err

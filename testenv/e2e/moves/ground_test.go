@@ -43,7 +43,9 @@ func newGroundOf(t *testing.T, options cluster.Options) *ground {
 	})
 	hosttest.TellIfFailed(t, bed)
 	g := &ground{}
-	options.Drover = program("drover")
+	if options.Drover == "" {
+		options.Drover = program("drover")
+	}
 	g.Cluster, err = cluster.New(t.Context(), bed, options)
 	if err != nil {
 		t.Fatal(err)

@@ -16,11 +16,14 @@ import (
 // cut lets nothing pass between the two workers; everybody else reaches both.
 func (sc *scene) cut() {
 	peer, _, _ := strings.Cut(sc.target.Options.Address, "/")
-	hosttest.Run(sc.t, sc.source.Host, "nft", fmt.Sprintf(`table inet cut {
-		chain in { type filter hook input priority 0; ip saddr %[1]s drop; }
-		chain out { type filter hook output priority 0; ip daddr %[1]s drop; }
-	}`, peer))
+	hosttest.Run(sc.t, sc.source.Host, "nft", fmt.Sprintf(cutTable, peer))
 }
+
+// cutTable lets nothing pass between a host and the address.
+const cutTable = `table inet cut {
+	chain in { type filter hook input priority 0; ip saddr %[1]s drop; }
+	chain out { type filter hook output priority 0; ip daddr %[1]s drop; }
+}`
 
 func (sc *scene) heal() { hosttest.Run(sc.t, sc.source.Host, "nft", "delete", "table", "inet", "cut") }
 

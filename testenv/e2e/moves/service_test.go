@@ -32,6 +32,7 @@ type service struct {
 type shape struct {
 	processes, threads, pages int // threads of each process, pages of each thread
 	pause                     time.Duration
+	witness                   string // address and port that get its heartbeat; "" for none
 }
 
 // small is a tree of some 10 MB, of which a good part is always dirty.
@@ -58,6 +59,9 @@ func (g *ground) start(t *testing.T, name, on string, n int, s shape) *service {
 	}
 	volume := statusDir + "/" + name
 	count := fmt.Sprintf("counter -processes %d -threads %d -pages %d -pause %s -say 0 -status %s/status", s.processes, s.threads, s.pages, s.pause, volume)
+	if s.witness != "" {
+		count += " -witness " + s.witness
+	}
 	g.drover(t, "run", name, "--host", on, "--address", address+"/24", "--volume", volume+":"+volume, "--",
 		"sh", "-c", count+" & exec echo serve -listen "+address+":7000")
 	sv := &service{ground: g, name: name, address: address + ":7000", shape: s}

@@ -1,0 +1,406 @@
+package moves
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"drover/coordinator/api"
+	"drover/internal/migration"
+	"drover/testenv/cluster"
+	"drover/testenv/host/hosttest"
+	"drover/testenv/witness"
+	"drover/worker/session/rules"
+)
+
+const (
+	// aliveWithin is the promise: one live copy, and the migration over, so long after the last repair.
+	aliveWithin = 30 * time.Second
+	// struckTree is what the tree is called.
+	struckTree = "struck"
+)
+
+// quick makes a move's own waits short: what is waited for is what was broken.
+var quick = []string{"--probation", "300ms", "--freeze-deadline", "15s", "--deadline", "60s"}
+
+// trial is one point that is gone through.
+type trial struct {
+	*arena
+	t              *testing.T
+	point          point
+	source, target *cluster.Member
+	id             migration.ID
+	begun          chan struct{} // closed when it has an id
+	aborted        chan struct{} // closed when the record says ABORTED
+
+	lost    bool   // the tree is, as it may be
+	ended   string // in what it ended, for the table
+	kept    string // the client's connection
+	seconds float64
+}
+
+// arena is hosts on which points are gone through one after the other, with the tree that is struck.
+type arena struct {
+	*ground
+	service *service
+	seen    *witness.Trace            // of the tree
+	address string                    // that hears it
+	clean   map[string]map[string]int // what the hosts look like while the tree lives on that host
+}
+
+func TestKillPoints(t *testing.T) {
+	all := points()
+	if *chaosOnly != "" {
+		want := regexp.MustCompile(*chaosOnly)
+		all = slices.DeleteFunc(all, func(p point) bool { return !want.MatchString(p.String()) })
+	}
+	draws := draw(t)
+	rounds := *chaosRounds
+	if rounds == 0 {
+		if *chaosOnly == "" { // what is stopped, cut off, full or starved takes its time
+			all = slices.DeleteFunc(all, func(p point) bool { return p.what != killed })
+		}
+		draws.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		all, rounds = all[:min(len(all), *chaosDrawn)], 1
+	}
+	table := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+	defer table.Flush()
+	fmt.Fprintln(table, "round\tpoint\toutcome\tseconds to one live copy\tconnection")
+	begun := time.Now()
+	var a *arena
+	failed := 0
+	for round := range rounds {
+		for n, p := range all {
+			if a == nil {
+				a = newArena(t)
+			}
+			tr := &trial{arena: a, point: p}
+			ok := t.Run(p.String(), func(t *testing.T) { tr.t = t; tr.run(draws) })
+			if ok { // not within the point's own test, whose end would end the client's connection
+				tr.renew(t)
+			}
+			done, of := round*len(all)+n+1, rounds*len(all)
+			left := time.Since(begun) / time.Duration(done) * time.Duration(of-done)
+			verdict := fmt.Sprintf("%s\t%.1f\t%s", tr.ended, tr.seconds, tr.kept)
+			if !ok {
+				verdict = "FAILED: " + verdict
+				failed++
+			}
+			fmt.Fprintf(table, "%d\t%s\t%s\n", round+1, p, verdict)
+			fmt.Printf("%d of %d, %d failed, %s left: %s: %s\n", done, of, failed, left.Round(time.Second), p, strings.ReplaceAll(verdict, "\t", ", "))
+			if !ok { // the next one shall not start on hosts that are not as they should be
+				a.close(t)
+				a = nil
+			}
+		}
+	}
+	if a != nil {
+		a.close(t)
+	}
+}
+
+// draw is what draws, by the seed that was given or a new one, which is told.
+func draw(t *testing.T) *rand.Rand {
+	t.Helper()
+	s := *seed
+	if s == 0 {
+		s = uint64(time.Now().UnixNano())
+	}
+	fmt.Printf("drawn with -seed %d\n", s)
+	return rand.New(rand.NewPCG(s, 0))
+}
+
+func newArena(t *testing.T) *arena {
+	t.Helper()
+	a := &arena{ground: newGroundOf(t, cluster.Options{Drover: program("drover-halts"), Coordinators: coordinators, Workers: []string{"alpha", "beta"}}), clean: map[string]map[string]int{}}
+	a.seen, a.address = a.watch(t, 9000)
+	a.nameHosts(t)
+	for _, w := range a.Workers {
+		hosttest.Run(t, w.Host, "mkdir", "-p", haltsDir)
+	}
+	a.begin(t)
+	for _, to := range []string{"beta", "alpha"} {
+		if _, err := a.Migrate(t.Context(), nil, struckTree, to, quick...); err != nil {
+			t.Fatal(err)
+		}
+		a.service.lives(t, to)
+		a.clean[to] = a.present(t)
+	}
+	return a
+}
+
+// nameHosts writes onto each host what a witnessed tree reads to say where it is.
+func (g *ground) nameHosts(t *testing.T) {
+	t.Helper()
+	for _, w := range g.Workers {
+		if err := os.WriteFile(w.Path("/etc/hostname"), []byte(w.Name), 0o644); err != nil { //nolint:gosec // it is no secret
+			t.Fatal(err)
+		}
+	}
+}
+
+// watch begins to hear a tree's heartbeat on the client's host, at that port, until the test ends.
+func (g *ground) watch(t *testing.T, port int) (seen *witness.Trace, address string) {
+	t.Helper()
+	address = fmt.Sprintf("10.77.0.99:%d", port)
+	conn, err := g.client.ListenPacket(t.Context(), "udp4", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen = &witness.Trace{}
+	heard := make(chan error, 1)
+	go func() { heard <- seen.Listen(conn) }()
+	t.Cleanup(func() {
+		conn.Close()
+		if err := <-heard; err != nil {
+			t.Error(err)
+		}
+	})
+	return seen, address
+}
+
+// begin starts the tree that is struck, on alpha.
+func (a *arena) begin(t *testing.T) {
+	t.Helper()
+	struck := small
+	struck.processes, struck.witness = 2, a.address
+	a.service = a.start(t, struckTree, "alpha", 0, struck)
+}
+
+func (a *arena) close(t *testing.T) {
+	t.Helper()
+	a.service.call.hangUp()
+	if err := a.Bed.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// run goes through the point and holds what comes of it to what the design says.
+func (c *trial) run(draws *rand.Rand) {
+	t := c.t
+	c.ended, c.kept = "?", "?"
+	w, err := c.Workload(t.Context(), struckTree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.source, c.target = c.worker(t, w.Owner), c.other(t, w.Owner)
+	c.seen.Begin()
+	logs := map[*cluster.Member]int{}
+	for _, m := range c.members() {
+		logs[m] = len(m.Daemon.Log())
+	}
+	defer func() {
+		if t.Failed() {
+			c.tell(logs)
+		}
+	}()
+	over := c.move()
+	repaired := c.reachAndStrike(over, draws)
+	<-over
+	c.judge(repaired)
+}
+
+// move begins the move; the channel is closed when the command that asked for it has ended.
+func (c *trial) move() <-chan struct{} {
+	args := quick
+	if c.point.at.slowly() {
+		args = append(slices.Clone(quick), slow[:6]...)
+	}
+	c.begun, c.aborted = make(chan struct{}), make(chan struct{})
+	over, to, told := make(chan struct{}), c.target.Name, false
+	go func() {
+		defer close(over)
+		see := func(m api.Migration) {
+			if c.id == "" {
+				c.id = m.ID
+				close(c.begun)
+			}
+			if m.Phase == migration.Aborted && !told {
+				told = true
+				close(c.aborted)
+			}
+		}
+		ctx, cancel := context.WithTimeout(c.t.Context(), hosttest.Patience)
+		defer cancel()
+		_, _ = c.Migrate(ctx, see, struckTree, to, args...) // what became of it is the record's to say
+	}()
+	return over
+}
+
+// reachAndStrike strikes when the move is where the point says, and returns when the last repair was made.
+func (c *trial) reachAndStrike(over <-chan struct{}, draws *rand.Rand) time.Time {
+	t, p := c.t, c.point
+	at := c.halt(t, c.side(p.at.role), p.at.role, p.at.op)
+	if p.at.undo {
+		held := c.halt(t, c.target, dst, rules.TellHeld)
+		if !held.reached(over) {
+			t.Fatal("the move did not come to where it is aborted")
+		}
+		<-c.begun                                                           // it is held, and so has an id
+		go func() { _, _ = c.Drover(t.Context(), "abort", string(c.id)) }() // it waits until both have undone it
+		select {
+		case <-c.aborted:
+		case <-over:
+		}
+		held.letGo()
+	}
+	if !at.reached(over) {
+		t.Fatalf("the move did not come to: %s", p.at)
+	}
+	if p.at.within > 0 {
+		at.letGo()
+		<-time.After(time.Duration(draws.Int64N(int64(p.at.within))))
+	}
+	c.seen.Note("%s", p)
+	repair, err := c.strike(p)
+	if err != nil {
+		t.Error(err)
+		repair = func() {}
+	}
+	at.letGo()
+	if p.what != killed {
+		<-time.After(*stopFor)
+	}
+	repair()
+	c.seen.Note("repaired")
+	return time.Now()
+}
+
+// judge waits for the end of the migration and looks at what there is then.
+func (c *trial) judge(repaired time.Time) {
+	t := c.t
+	if c.id == "" {
+		t.Fatal("the move did not begin")
+	}
+	m := c.outcome(t, c.id)
+	c.mend(t)
+	home := m.Source
+	tenures := []witness.Tenure{{Host: m.Source}}
+	if m.Verdict == migration.Commit || m.Verdict == migration.Reclaim {
+		home, tenures = m.Target, append(tenures, witness.Tenure{Host: m.Target})
+	}
+	if m.Verdict == migration.Reclaim {
+		home, tenures = m.Source, append(tenures, witness.Tenure{Host: m.Source, Reclaimed: true})
+	}
+	c.ended = map[bool]string{true: "source", false: "target"}[home == m.Source]
+	if e := c.evidence(t, m.ID); !e.Over || len(e.Wrong) > 0 {
+		t.Errorf("the evidence on it: over %t, wrong %q", e.Over, e.Wrong)
+	}
+	if err := c.seen.Judge(tenures...); err != nil {
+		t.Error(err)
+	}
+	if mayEnd := c.point.ends == documented || c.point.ends == withHost; mayEnd && c.gone(home) {
+		c.ended, c.kept = "ended, as documented", "-"
+		if c.point.ends == withHost {
+			c.ended = "lost with its host"
+		}
+		c.lost = true
+		return
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), aliveWithin)
+	defer cancel()
+	if err := c.seen.Alive(ctx, home, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	c.seconds = time.Since(repaired).Seconds()
+	if c.seconds > aliveWithin.Seconds() {
+		t.Errorf("it took %.1f s to one live copy and the migration's end, after the last repair", c.seconds)
+	}
+	if c.point.ends == withHost || c.point.ends == here && home != m.Source || c.point.ends == there && home != m.Target {
+		t.Errorf("it ended on the %s, because of %q; want: %s", c.ended, m.Reason, c.point.ends)
+	}
+	c.connection(m)
+	c.service.lives(t, home)
+	c.nothingNew(home)
+}
+
+// gone says whether the tree has ended on its owner.
+func (c *trial) gone(home string) bool {
+	return c.service.copies(c.worker(c.t, home).Host) <= 0
+}
+
+// connection holds the client's connection to the design: it is lost only with a copy that had run, or might have, and was killed.
+func (c *trial) connection(m api.Migration) {
+	c.kept = "kept"
+	if err := c.service.call.goesOn(c.t); err != nil {
+		c.kept = "lost"
+		mayHaveRun := m.Verdict == migration.Reclaim && (c.point.at.op == rules.LetRun && c.point.at.within > 0 || slices.ContainsFunc(m.Transitions, func(tr api.Transition) bool { return tr.Phase == migration.Released }) ||
+			slices.Contains([]rules.Op{rules.Accept, rules.TellReleased, rules.WriteRuled}, c.point.at.op))
+		if !mayHaveRun && c.point.ends != documented {
+			c.t.Errorf("the client's connection: %v", err)
+		}
+		c.service.call.hangUp()
+		c.service.dial(c.t)
+	}
+}
+
+// renew begins anew what the point has cost: the tree, or the client's connection to it.
+func (c *trial) renew(t *testing.T) {
+	t.Helper()
+	switch {
+	case c.lost:
+		c.service.call.hangUp()
+		c.drover(t, "rm", "--force", struckTree)
+		c.begin(t)
+	case c.kept == "lost":
+		c.service.dial(t)
+	}
+}
+
+// numbers are what differs between a process or a network namespace and the one that takes its place.
+var numbers = regexp.MustCompile(`process \d+ |net:\[\d+\]`)
+
+// present counts what exists on the hosts, processes by their command lines.
+func (a *arena) present(t *testing.T) map[string]int {
+	t.Helper()
+	seen := map[string]int{}
+	for thing := range a.footprint(t).things {
+		if strings.HasSuffix(thing, " descriptors") || expected(thing) {
+			continue
+		}
+		seen[numbers.ReplaceAllString(thing, "… ")]++
+	}
+	return seen
+}
+
+// nothingNew fails the test if there is more on the hosts than when the tree lived there before anything was struck.
+func (c *trial) nothingNew(home string) {
+	ctx, cancel := context.WithTimeout(c.t.Context(), aliveWithin)
+	defer cancel()
+	for {
+		var more []string
+		for thing, n := range c.present(c.t) {
+			if n > c.clean[home][thing] {
+				more = append(more, thing)
+			}
+		}
+		if len(more) == 0 {
+			return
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			slices.Sort(more)
+			c.t.Fatalf("left behind:\n%s", strings.Join(more, "\n"))
+		}
+	}
+}
+
+// tell prints what the daemons have said since the trial began.
+func (c *trial) tell(logs map[*cluster.Member]int) {
+	show, _ := c.Drover(context.WithoutCancel(c.t.Context()), "show", "migration/"+string(c.id))
+	c.t.Log(show)
+	for _, m := range c.members() {
+		if log := m.Daemon.Log(); m.Up() && len(log) > logs[m] {
+			log = log[logs[m]:]
+			c.t.Logf("--- %s\n%s", m.Name, log[max(0, len(log)-20000):])
+		}
+	}
+}
