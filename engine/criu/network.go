@@ -74,8 +74,11 @@ func pathOf(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) 
 // mark is on the packets with which CRIU puts half-closed connections into their state (SOCCR_MARK in soccr/soccr.h).
 const mark = 0xc114
 
-// lockNetwork locks a network namespace as CRIU would (nftables_lock_network_internal in criu/net.c): nothing comes in or goes out, over loopback
-// neither, but for CRIU's own packets. The lock of an earlier dump is taken over.
+// lockNetwork locks a network namespace as CRIU would (nftables_lock_network_internal in criu/net.c): nothing comes in and no TCP goes out, over
+// loopback neither, but for CRIU's own packets. The lock of an earlier dump is taken over.
+//
+// A frozen tree sends nothing; only the kernel does for its connections. One whose dump was refused goes on a moment before it is unlocked:
+// a dropped datagram would fail its call with EPERM, where a connection tries again by itself.
 func lockNetwork(netns string) error {
 	c, done, err := openTables(netns)
 	if err != nil {
@@ -96,6 +99,13 @@ func lockNetwork(netns string) error {
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(mark)},
 			&expr.Verdict{Kind: expr.VerdictAccept},
 		}})
+		if hook == nftables.ChainHookOutput {
+			c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
+				&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+				&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+				&expr.Verdict{Kind: expr.VerdictAccept},
+			}})
+		}
 	}
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("lock the tree's network: %w", err)

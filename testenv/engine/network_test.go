@@ -1,6 +1,8 @@
 package engine_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -20,7 +22,8 @@ import (
 )
 
 // talker talks to itself over its own loopback: a child gives back all that it is sent, in order; and one connection is always half
-// closed, with words in it that nobody has read. At SIGUSR1 these are read, with what comes behind them, and answered.
+// closed, with words in it that nobody has read. At SIGUSR1 these are read, with what comes behind them, and answered. It sends datagrams
+// that nobody wants, but may.
 const talker = `
 import os, signal, socket
 listener = socket.create_server(("127.0.0.1", 7000))
@@ -37,6 +40,7 @@ def wanted(what, got, want):
         print("WRONG", what, got, want, flush=True)
         os._exit(1)
 ours, theirs = pair()
+datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 if os.fork() == 0:
     while data := theirs.recv(65536):
         theirs.sendall(data)
@@ -46,6 +50,10 @@ signal.signal(signal.SIGUSR1, lambda *_: asked.append(1))
 a, b = half()
 while True:
     n += 1
+    try:
+        datagrams.sendto(b"said", ("127.0.0.1", 7001))
+    except OSError as e:
+        wanted("datagram", e, None)
     said = b"%20d" % n * 100
     ours.sendall(said)
     wanted("echo", ours.recv(len(said), socket.MSG_WAITALL), said)
@@ -183,6 +191,25 @@ func (v *netTree) restore(t *testing.T, e *criu.Engine, dumped engine.DumpReques
 	_, err = h.Commit(t.Context())
 	must(t, err)
 	must(t, network.Unfence(t.Context(), ns, lo))
+}
+
+// A dump that is refused in the freeze lets the tree go on before its network is unlocked: no call of it fails for that.
+func TestARefusedDumpFailsNoCallOfTheTree(t *testing.T) {
+	onHost(t, func() {
+		v, e := startTalker(t), criu.New(criu.Config{})
+		refused := errors.New("refused")
+		for range 8 {
+			images, err := os.Open(t.TempDir())
+			must(t, err)
+			defer images.Close()
+			req := engine.DumpRequest{Tree: v.tree, Options: v.options(t), Images: images, Lazy: true, AtFreeze: func(context.Context) error { return refused }}
+			if _, err := e.Dump(t.Context(), req); !errors.Is(err, refused) {
+				t.Fatal(err)
+			}
+			v.talks(t)
+		}
+		v.wantTables(t, "")
+	})
 }
 
 // A tree that is left stopped stays locked until it goes on.
