@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -77,7 +78,8 @@ func (j *Journal) load() (Contents, error) {
 }
 
 // Append writes a record and returns when it is on the disk; its Seq and Time are set here. After an error nothing may be
-// acted on, and every later call fails: what a disk holds after a failed sync cannot be known without reading it again.
+// acted on. What a full disk did not take is cut off again, and may be written once there is space; after any other error every later
+// call fails: what a disk holds after a failed sync cannot be known without reading it again.
 func (j *Journal) Append(r Record) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -89,16 +91,29 @@ func (j *Journal) Append(r Record) error {
 	if err != nil {
 		return errs.New(errs.Failed, "journal step %s of migration %s: %w", r.Step, r.Migration, err)
 	}
-	if _, err = j.file.Write(line); err == nil {
+	end, err := j.file.Seek(0, io.SeekEnd)
+	if err == nil {
+		_, err = j.file.Write(line)
+	}
+	if isFull(err) && j.file.Truncate(end) == nil {
+		return errs.New(errs.Failed, "journal step %s of migration %s in %s: %w", r.Step, r.Migration, j.path, err).
+			WithNext("free space: nothing was done, and it is tried again")
+	}
+	if err == nil {
 		err = j.file.Sync()
 	}
 	if err != nil {
 		j.broken = err
 		return errs.New(errs.Failed, "journal step %s of migration %s in %s: %w", r.Step, r.Migration, j.path, err).
-			WithNext("free space or mend the disk, then restart the worker")
+			WithNext("mend the disk, then restart the worker")
 	}
 	j.next++
 	return nil
+}
+
+// isFull says whether a write failed because there was no room for it.
+func isFull(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG)
 }
 
 // Compact rewrites the journal so that it holds only the records that keep returns true for, renumbered. The old file stays

@@ -3,9 +3,12 @@ package journal
 import (
 	"encoding/json"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"drover/internal/errs"
 	"drover/internal/migration"
@@ -167,6 +170,38 @@ func TestCompactDropsWhatIsNoLongerWanted(t *testing.T) {
 	write(t, j, "later")
 	j.Close()
 	if _, got := open(t, path); steps(got) != "open later" || got.Records[0].Migration != "m-2" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// A disk that was full for a while costs a record, not the journal: the worker goes on as soon as there is room.
+func TestARecordThatHadNoRoomIsWrittenOnceThereIsSome(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	j, _ := open(t, path)
+	write(t, j, "open")
+	st, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signal.Ignore(unix.SIGXFSZ)
+	defer signal.Reset(unix.SIGXFSZ)
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: uint64(st.Size()) + 7, Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	err = j.Append(Record{Migration: "m-1", Step: "freeze"})
+	if back := unix.Setrlimit(unix.RLIMIT_FSIZE, &before); back != nil {
+		t.Fatal(back)
+	}
+	if errs.KindOf(err) != errs.Failed || !strings.Contains(errs.NextOf(err), "free space") {
+		t.Errorf("without room: %v", err)
+	}
+	write(t, j, "held")
+	j.Close()
+	if _, got := open(t, path); steps(got) != "open held" || got.Torn != 0 {
 		t.Errorf("got %+v", got)
 	}
 }
