@@ -149,6 +149,9 @@ func (s *store) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l})
 // StoreLogs implements raft.LogStore. It returns when they are on the disk.
 func (s *store) StoreLogs(logs []*raft.Log) error {
 	return s.db.Update(func(tx *bbolt.Tx) error {
+		if err := closeGap(tx, logs); err != nil {
+			return err
+		}
 		b := tx.Bucket(logBucket)
 		for _, l := range logs {
 			key := indexKey(l.Index)
@@ -158,6 +161,20 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 		}
 		return writeBounds(tx)
 	})
+}
+
+// closeGap empties a log that the new entries do not follow: Raft has taken a snapshot from elsewhere, which stands for all before them,
+// and was stopped before it had emptied the log for it. Without that snapshot the next start misses what is before them (verify.go).
+func closeGap(tx *bbolt.Tx, logs []*raft.Log) error {
+	last, _ := tx.Bucket(logBucket).Cursor().Last()
+	if last == nil || len(logs) == 0 || logs[0].Index <= binary.BigEndian.Uint64(last)+1 {
+		return nil
+	}
+	if err := tx.DeleteBucket(logBucket); err != nil {
+		return err
+	}
+	_, err := tx.CreateBucket(logBucket)
+	return err
 }
 
 // DeleteRange implements raft.LogStore.

@@ -232,6 +232,24 @@ func TestASnapshotThatWasNotFinishedIsDropped(t *testing.T) {
 	}
 }
 
+func TestALogThatRaftWasStoppedBeforeItHadEmptiedBeginsAnew(t *testing.T) {
+	file := filepath.Join(t.TempDir(), logFile)
+	s, err := openStore(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry := func(index uint64) *raft.Log {
+		return &raft.Log{Index: index, Term: 1, Type: raft.LogCommand, Data: []byte("x")}
+	}
+	before, after := []*raft.Log{entry(1), entry(2)}, []*raft.Log{entry(10), entry(11)} // a snapshot from elsewhere stands for those up to 9
+	if err := errors.Join(s.StoreLogs(before), s.StoreLogs(after), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if first, last, err := verifyStore(file); first != 10 || last != 11 || err != nil {
+		t.Errorf("it holds the entries from %d to %d: %v", first, last, err)
+	}
+}
+
 func TestTheStoreKeepsTheContractOfRaftsOwn(t *testing.T) {
 	s, err := openStore(filepath.Join(t.TempDir(), logFile))
 	if err != nil {
