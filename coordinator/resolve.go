@@ -41,10 +41,7 @@ func (c *Coordinator) Situation(ctx context.Context, id migration.ID) (api.Situa
 
 // wordOf asks a host how its session of m stands. That it does not answer counts only if its heartbeats have ceased too.
 func (c *Coordinator) wordOf(ctx context.Context, l *lead, m record.Migration, role migration.Role) evidence.Word {
-	name := m.Source
-	if role == migration.Target {
-		name = m.Target
-	}
+	name := m.Host(role)
 	said := l.presence.of(name)
 	word := evidence.Word{Answer: api.Answer{Host: name, Role: role, Heard: said.At, Boot: said.Facts.Boot}}
 	if st, ok := l.presence.status(name, m.Workload); ok {
@@ -74,8 +71,7 @@ func (c *Coordinator) wordOf(ctx context.Context, l *lead, m record.Migration, r
 			word.Error = err.Error()
 			break
 		}
-		word.Step, word.Verdict, word.Digest, word.FrozenAt, word.ReleasedAt = st.Step, st.Verdict, st.Digest, st.FrozenAt, st.ReleasedAt
-		word.Alive, word.ExitSignal, word.NeverRan, word.Error = st.Alive, st.ExitSignal, st.NeverRan, st.Error
+		word.Take(st)
 	}
 	return word
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"time"
 
 	"drover/internal/migration"
@@ -28,6 +29,12 @@ type Answer struct {
 	ExitSignal int               `json:"exit_signal,omitempty"`
 	NeverRan   bool              `json:"never_ran,omitempty"`
 	Error      string            `json:"error,omitempty"` // at most MaxAnswerError bytes
+}
+
+// Take takes in what the host says of its session. What went wrong before stays said.
+func (a *Answer) Take(st workerapi.SessionState) {
+	a.Step, a.Verdict, a.Digest, a.FrozenAt, a.ReleasedAt = st.Step, st.Verdict, st.Digest, st.FrozenAt, st.ReleasedAt
+	a.Alive, a.ExitSignal, a.NeverRan, a.Error = st.Alive, st.ExitSignal, st.NeverRan, cmp.Or(a.Error, st.Error)
 }
 
 // Bounds of what an entry keeps of answers.

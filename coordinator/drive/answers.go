@@ -24,12 +24,7 @@ func (s *Side) answer(role migration.Role) api.Answer {
 		a.Error = s.Trouble.Error()
 	}
 	if s.Known && !s.Absent {
-		st := s.Session
-		a.Step, a.Verdict, a.Digest, a.FrozenAt, a.ReleasedAt = st.Step, st.Verdict, st.Digest, st.FrozenAt, st.ReleasedAt
-		a.Alive, a.ExitSignal, a.NeverRan = st.Alive, st.ExitSignal, st.NeverRan
-		if a.Error == "" {
-			a.Error = st.Error
-		}
+		a.Take(s.Session)
 	}
 	return a
 }

@@ -180,10 +180,6 @@ func (d *driver) open(a Action, w workerapi.Worker) func(context.Context) answer
 	m, spec, inv := d.view.Migration, d.workload.Spec, d.inventory
 	var past []workerapi.PastMove
 	d.log.Read(func(s *record.State) { past = Past(s, m.Source, m.Target) })
-	boot := m.SourceBoot
-	if a.Role == migration.Target {
-		boot = m.TargetBoot
-	}
 	source, src, dst := d.worker(migration.Source), d.host(migration.Source), d.host(migration.Target)
 	return func(ctx context.Context) answer {
 		if inv == nil {
@@ -194,7 +190,7 @@ func (d *driver) open(a Action, w workerapi.Worker) func(context.Context) answer
 			inv = &found
 		}
 		st, err := w.Open(ctx, workerapi.OpenRequest{
-			Migration: m.ID, Role: a.Role, Epoch: a.Epoch, Boot: boot, Spec: spec, Inventory: *inv, Options: m.Options, Past: past,
+			Migration: m.ID, Role: a.Role, Epoch: a.Epoch, Boot: m.Boot(a.Role), Spec: spec, Inventory: *inv, Options: m.Options, Past: past,
 			Source: workerapi.Peer{Host: src.Name, Address: src.Address}, Target: workerapi.Peer{Host: dst.Name, Address: dst.Address},
 			HostLimit: &src.Bandwidth,
 		})

@@ -49,15 +49,11 @@ func (v *View) Refresh(s *record.State, id migration.ID, boot func(host string) 
 	m := v.Migration
 	v.Epoch, v.Now = s.Workloads[m.Workload].Epoch, now
 	for _, role := range []migration.Role{migration.Source, migration.Target} {
-		side, host, admitted := v.side(role), m.Source, m.SourceBoot
-		if role == migration.Target {
-			host, admitted = m.Target, m.TargetBoot
-		}
+		side, host := v.side(role), m.Host(role)
 		_, in := s.Hosts[host]
 		said := boot(host)
 		side.Host, side.Removed, side.Boot = host, !in, said
-		side.Fenced = m.Fenced(role)
-		side.Rebooted = admitted != "" && said != "" && said != admitted
+		side.Fenced, side.Rebooted = m.Fenced(role), m.Rebooted(role, said)
 	}
 	return true
 }

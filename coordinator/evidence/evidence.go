@@ -9,6 +9,7 @@ import (
 	"drover/coordinator/api"
 	"drover/coordinator/record"
 	"drover/internal/migration"
+	"drover/internal/safety"
 	workerapi "drover/worker/api"
 )
 
@@ -54,8 +55,7 @@ func (c *inquiry) wrong(format string, args ...any) {
 	c.Wrong = append(c.Wrong, fmt.Sprintf(format, args...))
 }
 
-// order holds the entries to the protocol: phases by the table, indexes, terms and epochs that never fall, an owner only where a
-// verdict changes it.
+// order holds the entries to the protocol: phases by the table, indexes and terms that never fall, epochs and owners by the safety rules.
 func (c *inquiry) order() {
 	old := false
 	for i, t := range c.m.Transitions {
@@ -72,9 +72,11 @@ func (c *inquiry) order() {
 		if !slices.ContainsFunc(migration.Table, func(r migration.Row) bool { return r.From == before.Phase && r.To == t.Phase }) {
 			c.wrong("it went from %s to %s at index %d: the protocol has no such step", before.Phase, t.Phase, t.Index)
 		}
-		if t.Index < before.Index || t.Term < before.Term || t.Epoch < before.Epoch {
-			c.wrong("%s at index %d (term %d, epoch %d) comes after %s at index %d (term %d, epoch %d)",
-				t.Phase, t.Index, t.Term, t.Epoch, before.Phase, before.Index, before.Term, before.Epoch)
+		if t.Index < before.Index || t.Term < before.Term {
+			c.wrong("%s at index %d (term %d) comes after %s at index %d (term %d)", t.Phase, t.Index, t.Term, before.Phase, before.Index, before.Term)
+		}
+		if err := safety.EpochRises(before.Owner, before.Epoch, t.Owner, t.Epoch); err != nil && before.Owner != "" && t.Owner != "" {
+			c.wrong("%s at index %d comes after %s at index %d: %v", t.Phase, t.Index, before.Phase, before.Index, err)
 		}
 	}
 	if old {

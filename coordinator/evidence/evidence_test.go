@@ -113,10 +113,14 @@ func TestWhatMustNotBeIsFound(t *testing.T) {
 		"another image":                            {func(m *record.Migration) { m.Transitions[5].Answers[0].Digest = "x" }, "beta had digest d, alpha had sent x"},
 		"COMMIT at the wrong epoch":                {func(m *record.Migration) { m.Transitions[5].Epoch = 7 }, "gives w to beta at epoch 7"},
 		"an epoch that falls":                      {func(m *record.Migration) { m.Transitions[7].Epoch = 4 }, "comes after RELEASED"},
+		"an owner that no verdict made":            {func(m *record.Migration) { m.Transitions[1].Owner = "beta" }, "from alpha to beta within epoch 4"},
 		"a step that the protocol has not":         {func(m *record.Migration) { m.Transitions = slices.Delete(m.Transitions, 4, 5) }, "from STAGED to COMMITTED"},
 		"two verdicts":                             {func(m *record.Migration) { m.Transitions[6].Phase = migration.Aborted }, "it has 2 verdicts"},
 		"a source that ended before probation had": {func(m *record.Migration) { m.Passed, m.ProbationOver = nil, false }, "without an entry that says that probation was over"},
-		"an end that a host had not said":          {func(m *record.Migration) { m.Transitions[7].Answers[0].Step = workerapi.StepStaged }, `while alpha was "staged"`},
+		"an end of a host that may have booted": {func(m *record.Migration) {
+			m.TargetBoot, m.Transitions[7].Answers[1].Step = "", workerapi.StepReleased
+		}, `while beta was "released"`},
+		"an end that a host had not said": {func(m *record.Migration) { m.Transitions[7].Answers[0].Step = workerapi.StepStaged }, `while alpha was "staged"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := moved()

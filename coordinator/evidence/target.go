@@ -3,6 +3,7 @@ package evidence
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"drover/coordinator/api"
@@ -37,7 +38,7 @@ func (c *inquiry) target() {
 		a, ok := answer(reclaim, migration.Target)
 		if !ok {
 			c.lacks("what %s had said when RECLAIM was proposed", c.m.Target)
-		} else if a.Boot != "" && c.m.TargetBoot != "" && a.Boot != c.m.TargetBoot {
+		} else if c.m.Rebooted(migration.Target, a.Boot) {
 			c.shows("%s had booted since: its boot id was %s, and at admission %s", c.m.Target, a.Boot, c.m.TargetBoot)
 		}
 	}
@@ -107,10 +108,7 @@ func (c *inquiry) end() {
 		want = workerapi.StepUndone
 	}
 	for _, role := range []migration.Role{migration.Source, migration.Target} {
-		host := c.m.Source
-		if role == migration.Target {
-			host = c.m.Target
-		}
+		host := c.m.Host(role)
 		a, ok := answer(last, role)
 		switch {
 		case c.m.Fenced(role): // words says by whom
@@ -124,7 +122,7 @@ func (c *inquiry) end() {
 			c.lacks("what became of %s on %s: it knew nothing of this migration any more (heard %s)", c.m.Workload, host, at(a.Heard))
 		case a.Step == want:
 			c.shows("%s had said that its part was over: %s (heard %s)", host, a.Step, at(a.Heard))
-		case role == migration.Target && a.Boot != "" && a.Boot != c.m.TargetBoot, role == migration.Source && a.Boot != "" && a.Boot != c.m.SourceBoot:
+		case c.m.Rebooted(role, a.Boot):
 			c.shows("%s had booted since admission: nothing of then lives there", host)
 		default:
 			c.wrong("it ended at index %d while %s was %q", last.Index, host, a.Step)
@@ -135,12 +133,8 @@ func (c *inquiry) end() {
 // words are the decisions that rest on nothing but a person's word.
 func (c *inquiry) words() {
 	for _, r := range c.m.Resolutions {
-		text := fmt.Sprintf("%s vouched that the %s, %s, at index %d, term %d, %s: %s", r.By, spaced(r.Decision), r.Host, r.Index, r.Term, at(r.Time), r.Reason)
+		text := fmt.Sprintf("%s vouched that the %s, %s, at index %d, term %d, %s: %s", r.By, strings.ReplaceAll(string(r.Decision), "-", " "), r.Host, r.Index, r.Term, at(r.Time), r.Reason)
 		c.shows("%s", text)
 		c.lacks("whether that is true: %s", text)
 	}
-}
-
-func spaced(d api.Decision) string {
-	return map[api.Decision]string{api.TargetIsDead: "target is dead", api.TargetIsAlive: "target is alive", api.SourceIsDead: "source is dead"}[d]
 }

@@ -58,7 +58,7 @@ func draw(r *rapid.T, b *book) Change {
 		return WorkloadRemove{Name: name, Epoch: epoch}
 	case 7:
 		d := rapid.SampledFrom(api.Decisions).Draw(r, "decision")
-		return Resolve{Migration: id, From: phase, Epoch: epoch, Decision: d, Host: m.host(d.About()), Reason: "r"}
+		return Resolve{Migration: id, From: phase, Epoch: epoch, Decision: d, Host: m.Host(d.About()), Reason: "r"}
 	}
 	var evs []migration.Event
 	at := phase

@@ -33,8 +33,8 @@ func (r Resolve) apply(s *State, c meta) error {
 		return unknown("migration", string(r.Migration))
 	case m.Phase != r.From:
 		return conflict("migration %s is %s, not %s", m.ID, m.Phase, r.From)
-	case r.Host != m.host(r.Decision.About()):
-		return errs.New(errs.Invalid, "%s is vouched for, and the %s of %s is %s", r.Host, r.Decision.About(), m.ID, m.host(r.Decision.About()))
+	case r.Host != m.Host(r.Decision.About()):
+		return errs.New(errs.Invalid, "%s is vouched for, and the %s of %s is %s", r.Host, r.Decision.About(), m.ID, m.Host(r.Decision.About()))
 	case m.Fenced(r.Decision.About()):
 		return conflict("host %s has been taken for dead already", r.Host)
 	case !m.allows(r.Decision):
@@ -92,13 +92,6 @@ func (m Migration) allows(d api.Decision) bool {
 // reclaimable says whether the source is still held, by all that the record knows: it may have the tree back if the target's is dead.
 func (m Migration) reclaimable() bool {
 	return m.Phase == migration.Committed || m.Phase == migration.Released && !m.ProbationOver
-}
-
-func (m Migration) host(r migration.Role) string {
-	if r == migration.Source {
-		return m.Source
-	}
-	return m.Target
 }
 
 // Fenced says whether somebody has vouched that the host of that role is dead.

@@ -95,7 +95,7 @@ type Migration struct {
 	// ProbationOver is recorded before the source is told to end its tree.
 	ProbationOver bool                  `json:"probation_over,omitempty"`
 	Passed        *api.Transition       `json:"passed,omitempty"`      // the entry by which it was over
-	Resolutions   []api.Resolution      `json:"resolutions,omitempty"` // what people have said of hosts that could not: at most one a host
+	Resolutions   []api.Resolution      `json:"resolutions,omitempty"` // what people have said of hosts that could not: each decision at most once
 	Options       workerapi.MoveOptions `json:"options"`
 	Plan          string                `json:"plan,omitempty"`
 	By            string                `json:"by,omitempty"`
@@ -105,6 +105,28 @@ type Migration struct {
 	Blackout      time.Duration         `json:"blackout_ns,omitempty"`
 	Transitions   []api.Transition      `json:"transitions"`
 	Findings      []workerapi.Finding   `json:"findings,omitempty"`
+}
+
+// Host is the host of that role.
+func (m Migration) Host(r migration.Role) string {
+	if r == migration.Source {
+		return m.Source
+	}
+	return m.Target
+}
+
+// Boot is the boot id that the host of that role had at admission, "" if it is not recorded.
+func (m Migration) Boot(r migration.Role) string {
+	if r == migration.Source {
+		return m.SourceBoot
+	}
+	return m.TargetBoot
+}
+
+// Rebooted says whether the boot id that the host of that role says, "" if it has said none, proves that it has booted since admission.
+func (m Migration) Rebooted(r migration.Role, said string) bool {
+	admitted := m.Boot(r)
+	return admitted != "" && said != "" && said != admitted
 }
 
 // Since is when the migration entered its phase.
