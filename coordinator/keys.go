@@ -208,7 +208,7 @@ func (c *Coordinator) distribute(ctx context.Context) (record.Change, error) {
 
 // allReady refuses a step while somebody stands in its way whom the step would cut off.
 func (c *Coordinator) allReady(ctx context.Context, l *lead, key string, force bool) error {
-	for _, k := range c.keyStates(ctx, l) {
+	for _, k := range c.keyStates(l, c.members(ctx)) {
 		if k.Key == key && len(k.Waiting) > 0 && !force {
 			return errs.New(errs.Conflict, "not every member is ready: %s", strings.Join(k.Waiting, ", ")).
 				WithNext("wait for them, take out those that are gone, or leave them behind with --force: they join again with a token")
@@ -230,7 +230,7 @@ func (c *Coordinator) transfersOver(since time.Time, force bool) error {
 
 // keyStates are the keys of the record, and for whom the one that does not sign must wait: until all trust a new one, or nobody is
 // certified by an old one.
-func (c *Coordinator) keyStates(ctx context.Context, l *lead) (out []api.ClusterKey) {
+func (c *Coordinator) keyStates(l *lead, members []api.CoordinatorState) (out []api.ClusterKey) {
 	s := c.node.View()
 	for i, k := range s.Keys {
 		key, err := pki.ParsePublicKey(k.Key)
@@ -245,7 +245,7 @@ func (c *Coordinator) keyStates(ctx context.Context, l *lead) (out []api.Cluster
 				}
 				return !slices.Contains(trusts, state.Fingerprint)
 			}
-			for _, m := range c.members(ctx) {
+			for _, m := range members {
 				if waits(m.Trusts, m.SignedBy) {
 					state.Waiting = append(state.Waiting, "coordinator "+m.Name)
 				}

@@ -29,7 +29,7 @@ func (c *Coordinator) Cluster(ctx context.Context) (api.ClusterStatus, error) {
 		out.Coordinators[i].Leader = m.Name == leader
 	}
 	if l := c.lead.Load(); l != nil {
-		out.Keys = c.keyStates(ctx, l)
+		out.Keys = c.keyStates(l, out.Coordinators)
 	}
 	if leader == "" {
 		out.UnderWay = c.underWay()
