@@ -11,7 +11,7 @@ import (
 var (
 	pageHosts = page{
 		use: "hosts", short: "list the hosts and what they offer",
-		long:    `Lists the hosts that have joined: whether their worker is heard of, whether they are cordoned, whether its certificates run out within 30 days, free memory, load, CRIU's version and the kernel. Silent means that nothing was heard for five seconds.`,
+		long:    `Lists the hosts that have joined: whether their worker is heard of, whether they are cordoned, whether its certificates run out within six hours, free memory, load, CRIU's version and the kernel. Silent means that nothing was heard for five seconds.`,
 		example: `drover hosts`,
 	}
 	pageHostRemove = page{

@@ -15,7 +15,7 @@ var pageStatus = page{
 	use: "status", short: "say who coordinates the cluster",
 	long: `Says which coordinator leads and whether the others answer. While no majority answers nothing new is decided; what runs goes on, and trees that are held stay held. It then says what one that answers knows by itself: who else does, and which migrations wait; and ends with exit code 6.
 
-Coordinators and workers renew their certificates by themselves when a third of their life is left. From 30 days before the end of one on, its member is marked here or in drover hosts: it could not renew it.`,
+Coordinators and workers renew their certificates by themselves when a third of their life is left. From six hours before the end of one on, its member is marked here or in drover hosts: it could not renew it.`,
 	example: `drover status`,
 }
 
