@@ -39,6 +39,18 @@ func (k *keyring) holder(public string) *pki.Authority {
 	return nil
 }
 
+// fingerprints are those of all keys that are here.
+func (k *keyring) fingerprints() (all []string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, a := range []*pki.Authority{k.now, k.next} {
+		if a != nil {
+			all = append(all, a.Fingerprint())
+		}
+	}
+	return all
+}
+
 // take keeps a key that will sign later.
 func (k *keyring) take(next *pki.Authority) error {
 	k.mu.Lock()
@@ -228,8 +240,8 @@ func (c *Coordinator) transfersOver(since time.Time, force bool) error {
 	return nil
 }
 
-// keyStates are the keys of the record, and for whom the one that does not sign must wait: until all trust a new one, or nobody is
-// certified by an old one.
+// keyStates are the keys of the record, and for whom the one that does not sign must wait: until all trust a new one, and all coordinators
+// hold it, or nobody is certified by an old one.
 func (c *Coordinator) keyStates(l *lead, members []api.CoordinatorState) (out []api.ClusterKey) {
 	s := c.node.View()
 	for i, k := range s.Keys {
@@ -246,7 +258,8 @@ func (c *Coordinator) keyStates(l *lead, members []api.CoordinatorState) (out []
 				return !slices.Contains(trusts, state.Fingerprint)
 			}
 			for _, m := range members {
-				if waits(m.Trusts, m.SignedBy) {
+				lacks := i > 0 && !slices.Contains(m.Holds, state.Fingerprint) // a leader that was deposed meanwhile may have brought another one
+				if waits(m.Trusts, m.SignedBy) || lacks {
 					state.Waiting = append(state.Waiting, "coordinator "+m.Name)
 				}
 			}

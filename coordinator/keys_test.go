@@ -123,3 +123,33 @@ func TestAKeysChangeWaitsForWhoIsNotReady(t *testing.T) {
 		must(leads.RotateKeys(t.Context(), api.KeySwitch, true))(t)
 	})
 }
+
+func TestAKeysChangeWaitsForACoordinatorThatHoldsAnotherKey(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, c *cluster) {
+		must(c.any().RotateKeys(t.Context(), api.KeyBegin, false))(t)
+		c.waitFor("everybody is ready", func() bool {
+			st, err := c.any().Cluster(t.Context())
+			return err == nil && len(st.Keys) == 2 && len(st.Keys[1].Waiting) == 0
+		})
+		var late *member
+		for _, m := range c.coordinators {
+			if m.lead.Load() == nil {
+				late = m
+			}
+		}
+		if err := late.keys.take(must(pki.NewAuthority())(t)); err != nil { // of a leader that was deposed before it had recorded it
+			t.Fatal(err)
+		}
+		_, err := c.any().RotateKeys(t.Context(), api.KeySwitch, false)
+		wantKind(t, "with a coordinator that could not sign", err, errs.Conflict)
+		if err != nil && !strings.Contains(err.Error(), "coordinator "+late.cfg.Name) {
+			t.Errorf("it does not say who: %v", err)
+		}
+		must(c.any().RotateKeys(t.Context(), api.KeyCancel, false))(t)
+		must(c.any().RotateKeys(t.Context(), api.KeyBegin, false))(t)
+		c.waitFor("the key can be switched", func() bool {
+			_, err := c.any().RotateKeys(t.Context(), api.KeySwitch, false)
+			return err == nil
+		})
+	})
+}

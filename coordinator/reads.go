@@ -58,7 +58,7 @@ func (c *Coordinator) members(ctx context.Context) (out []api.CoordinatorState) 
 func (c *Coordinator) self() api.CoordinatorState {
 	id := c.certs.Identity()
 	return api.CoordinatorState{
-		Name: c.cfg.Name, Healthy: true, CertificateUntil: id.Expires(), Trusts: id.Trust.Fingerprints(), SignedBy: ssh.FingerprintSHA256(id.UserCert.SignatureKey),
+		Name: c.cfg.Name, Healthy: true, CertificateUntil: id.Expires(), Trusts: id.Trust.Fingerprints(), Holds: c.keys.fingerprints(), SignedBy: ssh.FingerprintSHA256(id.UserCert.SignatureKey),
 	}
 }
 

@@ -143,8 +143,10 @@ type CoordinatorState struct {
 	Healthy bool   `json:"healthy"`
 	// CertificateUntil is when its certificates run out unless it renews them before; zero if it did not say.
 	CertificateUntil time.Time `json:"certificate_until,omitzero"`
-	// Trusts and SignedBy are fingerprints: the authorities that it trusts, and the one that signed its certificates.
+	// Trusts, Holds and SignedBy are fingerprints: the authorities that it trusts, those whose private keys it has, and the one that
+	// signed its certificates.
 	Trusts   []string `json:"trusts,omitempty"`
+	Holds    []string `json:"holds,omitempty"`
 	SignedBy string   `json:"signed_by,omitempty"`
 }
 
