@@ -117,7 +117,7 @@ func isFull(err error) bool {
 }
 
 // Compact rewrites the journal so that it holds only the records that keep returns true for, renumbered. The old file stays
-// whole until the new one is on the disk. keep must not call the journal.
+// whole until the new one is on the disk, and is written on if there is no room for that. keep must not call the journal.
 func (j *Journal) Compact(keep func(Record) bool) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -134,6 +134,10 @@ func (j *Journal) Compact(keep func(Record) bool) error {
 	}
 	j.file.Close()
 	j.file, j.next = f, kept+1
+	if err := syncDir(j.path); err != nil { // which of the two a crash leaves under that name cannot be known
+		j.broken = err
+		return errs.New(errs.Failed, "rewrite journal %s: %w", j.path, err).WithNext("mend the disk, then restart the worker")
+	}
 	return nil
 }
 
@@ -169,7 +173,7 @@ func (j *Journal) Close() error {
 	return j.file.Close()
 }
 
-// replace puts a file with that content in path's place, locked from before it has the name.
+// replace puts a file with that content in path's place, locked from before it has the name. The caller syncs the directory.
 func replace(path string, content []byte) (*os.File, error) {
 	tmp := path + ".new"
 	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
@@ -191,10 +195,6 @@ func replace(path string, content []byte) (*os.File, error) {
 	if err != nil {
 		f.Close()
 		os.Remove(tmp)
-		return nil, err
-	}
-	if err := syncDir(path); err != nil {
-		f.Close()
 		return nil, err
 	}
 	return f, nil

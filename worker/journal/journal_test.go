@@ -206,6 +206,37 @@ func TestARecordThatHadNoRoomIsWrittenOnceThereIsSome(t *testing.T) {
 	}
 }
 
+// The old file has no name any more: a record in it would be lost.
+func TestNoRecordIsLostAfterARewriteThatLacksADescriptor(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	j, _ := open(t, path)
+	write(t, j, "open", "freeze")
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	spare, err := unix.Dup(int(j.file.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(spare) // enough for the new file, and no more for the directory
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(spare) + 1, Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	rewritten := j.Compact(func(Record) bool { return true })
+	if back := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); back != nil {
+		t.Fatal(back)
+	}
+	want := "open freeze"
+	if j.Append(Record{Migration: "m-1", Step: "held"}) == nil {
+		want += " held"
+	}
+	j.Close()
+	if _, got := open(t, path); steps(got) != want {
+		t.Errorf("got %q, want %q; the rewrite said: %v", steps(got), want, rewritten)
+	}
+}
+
 func TestAfterAFailedWriteNothingIsAppended(t *testing.T) {
 	j, _ := open(t, filepath.Join(t.TempDir(), "journal"))
 	j.file.Close()
