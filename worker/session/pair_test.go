@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -54,6 +55,7 @@ type pair struct {
 	lazy    bool           // the engines can leave the memory out
 	still   time.Duration  // see session.Config.StillFor
 	nice    *pace.Nice     // of copying
+	images  string         // where hosts look for images; "" is where they are
 }
 
 func newPair(t *testing.T) *pair {
@@ -96,7 +98,7 @@ func (p *pair) worker(host string, trees *sessiontest.Host) *session.Registry {
 	p.logs[host] = j
 	p.t.Cleanup(func() { j.Close() })
 	r := session.New(session.Config{
-		Host: host, Boot: "now", Trees: trees, Journal: j, Tracker: sessiontest.Tracker, Images: p.dirs[host],
+		Host: host, Boot: "now", Trees: trees, Journal: j, Tracker: sessiontest.Tracker, Images: cmp.Or(p.images, p.dirs[host]),
 		MemoryFree: func() (int64, error) { return p.free.Load(), nil }, Stores: p.stores, StillFor: p.still, Nice: p.nice,
 		Dial: func(ctx context.Context, to workerapi.Peer, sent pki.Transfer, _ string) (net.Conn, error) {
 			return p.dial(ctx, host, to, sent)

@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"drover/engine"
@@ -43,7 +42,10 @@ func (r *Registry) Recover(ctx context.Context, records []journal.Record) error 
 			}
 		}
 	}
-	return errors.Join(r.compact(), r.sweepImages())
+	if err := r.compact(); err != nil { // a full disk keeps no worker from its trees
+		r.cfg.Log.Warn("journal not shortened", "error", err)
+	}
+	return r.sweepImages()
 }
 
 // compact drops from the journal what no session known here needs. A session is known before it writes its first record.
@@ -116,7 +118,8 @@ func resumeSource(ctx context.Context, s *session, lent tree.Lent, p *rules.Past
 		src.setFrozen(time.Now())
 	}
 	op, err := s.run(ctx, program)
-	if op == rules.DropImages { // the tree runs as before; the sweep tries again
+	if op == rules.DropImages { // the tree runs as before, and coordinators are told; the sweep tries again
+		s.tryAll(ctx, rules.Program{rules.TellFailed})
 		return nil
 	}
 	return err

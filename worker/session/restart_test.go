@@ -39,6 +39,38 @@ func TestARestartBeforeTheFreezeLeavesTheSourceRunning(t *testing.T) {
 	}
 }
 
+func TestASourceThatCannotRemoveItsImagesSaysAllTheSameThatItFailed(t *testing.T) {
+	p := newPair(t)
+	p.open()
+	p.await(p.source, workerapi.StepReady)
+	p.images = filepath.Join(p.dirs["alpha"], "journal") // a file: what is below it can neither be there nor be removed
+	p.restart("alpha")
+	if st := p.state(p.source); st.Step != workerapi.StepFailed || st.Error == "" {
+		t.Errorf("after the restart it is %s: %s", st.Step, st.Error)
+	}
+	if p.alpha.Busy(name) {
+		t.Error("the tree has not been given back")
+	}
+	p.images = ""
+	p.restart("alpha")
+	p.abort()
+	p.livesOnlyOn("alpha")
+	p.nothingIsLent()
+}
+
+// A full disk, say.
+func TestAJournalThatCannotBeShortenedKeepsNoWorkerFromItsTrees(t *testing.T) {
+	p := newPair(t)
+	p.upTo(migration.Held)
+	if err := os.Mkdir(filepath.Join(p.dirs["alpha"], "journal.new"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p.restart("alpha")
+	p.abort()
+	p.livesOnlyOn("alpha")
+	p.nothingIsLent()
+}
+
 func TestARestartWhileHeldHoldsUntilTheVerdict(t *testing.T) {
 	for _, host := range []string{"alpha", "beta"} {
 		for _, v := range []migration.Verdict{migration.Commit, migration.Abort} {
