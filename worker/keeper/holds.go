@@ -114,11 +114,3 @@ func (k *keeper) over(ended chan struct{}, err error) {
 		close(ended)
 	}
 }
-
-// mayQuit refuses to leave a hold or a living child alone: a keeper that ends with a hold would undo it.
-func (k *keeper) mayQuit() error {
-	if err := k.mayHold(); err != nil {
-		return err
-	}
-	return nil
-}

@@ -23,13 +23,13 @@ func TestAKeeperWhoseCRIUDiedInTheReleaseCanStillBeEnded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := k.doHold(&call{ctx: t.Context()}, request{Op: opCommit, Body: body}); err == nil || k.mayQuit() == nil {
+	if _, err := k.doHold(&call{ctx: t.Context()}, request{Op: opCommit, Body: body}); err == nil || k.mayHold() == nil {
 		t.Errorf("after a release that failed (%v) the keeper may quit before anybody has swept the tree", err)
 	}
 	if _, err := k.doHold(&call{ctx: t.Context()}, request{Op: opAbort, Body: body}); err == nil {
 		t.Error("what was committed has been aborted")
 	}
-	if err := k.mayQuit(); err != nil {
+	if err := k.mayHold(); err != nil {
 		t.Errorf("the keeper stays for ever: %v", err)
 	}
 }

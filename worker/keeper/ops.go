@@ -49,7 +49,7 @@ func (k *keeper) do(cl *call, r request, files []*os.File) (any, error) {
 	case opHold, opCommit, opAbort, opAwaitLost, opForget:
 		return k.doHold(cl, r)
 	case opQuit:
-		return nil, k.mayQuit()
+		return nil, k.mayHold() // a keeper that ends with a hold would undo it
 	}
 	return nil, errs.New(errs.Invalid, "this keeper knows no %q", r.Op)
 }

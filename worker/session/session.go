@@ -168,12 +168,11 @@ func (s *session) confirm(ctx context.Context, epoch migration.Epoch) error {
 	if err != nil {
 		return err
 	}
-	if op, err := s.run(ctx, program); err != nil && !op.Writes() {
-		return errs.New(errs.KindOf(err), "confirm migration %s of %s: %w", s.req.Migration, s.req.Spec.Name, err)
-	} else if err != nil {
+	op, err := s.run(ctx, program)
+	if err == nil || op.Writes() {
 		return err
 	}
-	return nil
+	return errs.New(errs.KindOf(err), "confirm migration %s of %s: %w", s.req.Migration, s.req.Spec.Name, err)
 }
 
 // workOver waits until the side's work is over.
