@@ -219,25 +219,8 @@ func TestATreeMayUnmapWhatIsJustBeingFilled(t *testing.T) {
 // TestAMoveMayShrink: mremap(FIXED) that shrinks.
 func TestAMoveMayShrink(t *testing.T) {
 	const chunk = chunkBytes / image.PageSize
-	b := bedWith(t, 100*chunk, func(b *bed) Memory {
-		b.fillMemory()
-		return paced{b.memory}
-	})
-	b.ready()
-	done := make(chan error, 1)
-	go func() { _, err := b.fill(); done <- err }()
-	for b.relay.Release() != nil {
-		runtime.Gosched()
-	}
-	from, to := b.addr(98*chunk), b.addr(60*chunk)
-	_, _, e := unix.Syscall6(unix.SYS_MREMAP, uintptr(from), 20*image.PageSize, 8*image.PageSize, unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED, uintptr(to), 0)
-	if e != 0 {
-		t.Fatal(e)
-	}
-	_, _, e = unix.Syscall6(unix.SYS_MMAP, uintptr(from), 20*image.PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED, ^uintptr(0), 0)
-	if e != 0 {
-		t.Fatal(e)
-	}
+	b, done := filling(t, 100*chunk)
+	b.move(98*chunk, 60*chunk, 20, 8)
 	err := <-done
 	t.Logf("filled: %v, killed %d", err, b.killed.Load())
 	b.say(restoreFinished)

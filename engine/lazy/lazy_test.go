@@ -432,33 +432,47 @@ func (p paced) Runs(pid, from, to uint64) iter.Seq[Run] {
 	return p.pages.Runs(pid, from, to)
 }
 
-// TestWhatATreeDoesMeanwhileIsFollowed drops, unmaps and moves memory while it is being filled.
-func TestWhatATreeDoesMeanwhileIsFollowed(t *testing.T) {
-	const chunk = chunkBytes / image.PageSize
-	b := bedWith(t, 100*chunk, func(b *bed) Memory {
+// filling is a bed of n pages that come slowly and are being filled in, of a tree that may run; done has how that ended, once.
+func filling(t *testing.T, n int) (b *bed, done <-chan error) {
+	t.Helper()
+	b = bedWith(t, n, func(b *bed) Memory {
 		b.fillMemory()
 		return paced{b.memory}
 	})
 	b.ready()
-	done := make(chan error, 1)
-	go func() { _, err := b.fill(); done <- err }()
+	ended := make(chan error, 1)
+	go func() { _, err := b.fill(); ended <- err }()
 	for b.relay.Release() != nil {
 		runtime.Gosched()
 	}
+	return b, ended
+}
+
+// move moves had pages to where has of them have room, and maps the hole that they leave anew.
+func (b *bed) move(from, to, had, has int) {
+	b.Helper()
+	_, _, e := unix.Syscall6(unix.SYS_MREMAP, uintptr(b.addr(from)), uintptr(had)*image.PageSize, uintptr(has)*image.PageSize,
+		unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED, uintptr(b.addr(to)), 0)
+	if e != 0 {
+		b.Fatal(e)
+	}
+	_, _, e = unix.Syscall6(unix.SYS_MMAP, uintptr(b.addr(from)), uintptr(had)*image.PageSize, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED, ^uintptr(0), 0)
+	if e != 0 {
+		b.Fatal(e)
+	}
+}
+
+// TestWhatATreeDoesMeanwhileIsFollowed drops, unmaps and moves memory while it is being filled.
+func TestWhatATreeDoesMeanwhileIsFollowed(t *testing.T) {
+	const chunk = chunkBytes / image.PageSize
+	b, done := filling(t, 100*chunk)
 	page := func(i int) []byte { return b.mem[i*image.PageSize:][:image.PageSize] }
 	must(t, unix.Madvise(b.mem[5*image.PageSize:9*image.PageSize], unix.MADV_DONTNEED))
 	must(t, unix.Madvise(b.mem[90*chunk*image.PageSize:(91*chunk+3)*image.PageSize], unix.MADV_DONTNEED))
 	b.touch(99*chunk + 7)
 	// The last 20 pages but one go to where pages 60 chunks in were, and leave a hole that is mapped anew.
-	from, to := b.addr(98*chunk), b.addr(60*chunk+1)
-	_, _, e := unix.Syscall6(unix.SYS_MREMAP, uintptr(from), 20*image.PageSize, 20*image.PageSize, unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED, uintptr(to), 0)
-	if e != 0 {
-		t.Fatal(e)
-	}
-	_, _, e = unix.Syscall6(unix.SYS_MMAP, uintptr(from), 20*image.PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED, ^uintptr(0), 0)
-	if e != 0 {
-		t.Fatal(e)
-	}
+	b.move(98*chunk, 60*chunk+1, 20, 20)
 	must(t, <-done)
 	b.say(restoreFinished)
 	b.filler.Close()
