@@ -237,8 +237,8 @@ func (t *target) restoreAhead(ctx context.Context) *restoring {
 func (t *target) restore(ctx context.Context) error {
 	begun := time.Now()
 	select {
-	case err := <-t.ahead.ended: // an engine that sat idle may have been killed, and nothing of the tree with it
-		t.log.Warn("the engine that was started ahead is gone", "error", err)
+	case err := <-t.ahead.ended: // it never got ready, and may now: one that dies later shows only when it is asked to restore
+		t.log.Warn("no engine could be started ahead", "error", err)
 		t.ahead.end()
 		t.ahead = t.restoreAhead(ctx)
 	default:
