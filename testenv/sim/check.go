@@ -59,7 +59,7 @@ func (w *world) checkOp(s *session, op rules.Op, err error, before seen) {
 		}
 	}
 	if broken := safety.Kept(before.list(), now.list()); broken != nil && w.excuse == "" {
-		if w.blows < 2 || s.Role == migration.Source {
+		if !w.bothStruck() || s.Role == migration.Source {
 			w.breaks("%v: by %q on %s", broken, op, s.h.name)
 		}
 		w.excuse = "a copy of which nobody could say whether it ran was killed, and the source's host had gone" // a target is not asked to know of other hosts

@@ -196,15 +196,24 @@ func (w *world) reorder() {
 	w.deliver(m)
 }
 
+// blow begins what takes something from a host's copy; struck is to be called when it has been taken.
+func (w *world) blow(f hostFault, h *host, what string) (struck func()) {
+	w.hitHost(f, h)
+	w.say(h.name, "%s", what)
+	h.struck = true
+	before := w.copies()
+	return func() {
+		w.checkCopies()
+		w.checkStruck(before, what)
+	}
+}
+
 func (w *world) keeperDies(h *host) {
 	p := &h.place
 	if !p.keeper {
 		return
 	}
-	w.hitHost(keeperDied, h)
-	w.say(h.name, "the keeper dies")
-	w.blows++
-	defer w.struck(w.copies(), "a keeper's death")
+	defer w.blow(keeperDied, h, "the keeper dies")()
 	if k := p.hold; k != nil {
 		k.criu = false
 	}
@@ -219,7 +228,6 @@ func (w *world) keeperDies(h *host) {
 	if h.worker && (p.state == running || p.state == migrating) {
 		p.keeper = true // follow starts another
 	}
-	w.checkCopies()
 }
 
 func (w *world) criuDies(h *host) {
@@ -227,15 +235,11 @@ func (w *world) criuDies(h *host) {
 	if k == nil || !k.criu {
 		return
 	}
-	w.hitHost(criuDied, h)
-	w.say(h.name, "CRIU dies")
-	w.blows++
-	defer w.struck(w.copies(), "CRIU's death")
+	defer w.blow(criuDied, h, "CRIU dies")()
 	k.criu = false
 	if t := h.place.tree; t != nil {
 		t.seized = false
 	}
-	w.checkCopies()
 }
 
 // fillerDies ends what fills in memory; the keeper then kills a tree that may run.
@@ -244,10 +248,7 @@ func (w *world) fillerDies(h *host) {
 	if t == nil || !t.filler {
 		return
 	}
-	w.hitHost(fillerDied, h)
-	w.say(h.name, "what fills in the memory dies")
-	w.blows++
-	defer w.struck(w.copies(), "a filler's death")
+	defer w.blow(fillerDied, h, "what fills in the memory dies")()
 	t.filler = false
 	if t.alive && !t.asleep {
 		if h.place.keeper && h.place.hold != nil {
@@ -263,10 +264,8 @@ func (w *world) hostDies(h *host) {
 	if !h.up {
 		return
 	}
-	w.hitHost(hostGone, h)
-	w.say(h.name, "the host goes down")
-	w.blows++
-	defer w.struck(w.copies(), "a host's death")
+	defer w.blow(hostGone, h, "the host goes down")()
+	h.fell = true
 	w.finished = w.finished && h.place.tree == nil
 	h.goesDown()
 }
@@ -285,26 +284,33 @@ func (w *world) excuseLoss(h *host) {
 	}
 }
 
-// struck is called when a fault has taken something: if it was the last whole copy, two must have come together, for one alone never costs a tree
-// but by its host's death.
-func (w *world) struck(before seen, what string) {
+// checkStruck looks at what a blow has taken: if it was the last whole copy, another must have come together with it, for one alone never costs a
+// tree but by its host's death.
+func (w *world) checkStruck(before seen, what string) {
 	now := w.copies()
 	if safety.Kept(before.list(), now.list()) == nil {
 		return
 	}
-	if w.blows < 2 && w.excuse == "" {
-		w.breaks("%s, and nothing else, cost the last whole copy", what)
+	switch {
+	case w.excuse != "":
+	case w.bothStruck():
+		w.excuse = "both hosts were struck"
+	default:
+		w.breaks("the last whole copy was lost, and no more had happened than that %s", what)
 	}
-	w.excuse = "two blows came together"
+}
+
+// bothStruck says whether the two blows have come together against which there is no help: between COMMIT and the end of probation the source's host has
+// gone down, and something was taken from the target's copy.
+func (w *world) bothStruck() bool {
+	m, _ := w.move()
+	return m.Verdict() == migration.Commit && !m.ProbationOver && w.hostOf(m.Source).fell && w.hostOf(m.Target).struck
 }
 
 // mayBeOver says whether a leader may already have seen enough to end probation: probation is time, by the leader's clock.
 func (w *world) mayBeOver(m record.Migration) bool {
-	if w.jumped {
-		return true
-	}
-	if m.Phase != migration.Released {
-		return false
+	if m.Phase != migration.Released { // if the clock falls back before that is noted, what the target has answered already counts as said after the end
+		return w.jumped
 	}
 	end := m.Entered(migration.Released).Add(2 * time.Second)
 	return !w.latest.Before(end)

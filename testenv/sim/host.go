@@ -76,6 +76,9 @@ type host struct {
 	skew  time.Duration
 	place place
 
+	struck bool // something was taken from its copy since the last move began
+	fell   bool // it has gone down since then
+
 	journal []journal.Record
 	late    *journal.Record // being written beside other things
 	torn    []byte          // an unfinished line at the end

@@ -49,7 +49,6 @@ type world struct {
 	mostMove int
 	options  workerapi.MoveOptions
 	held     map[migration.ID]bool // targets that have said so
-	blows    int                   // that took something from a copy since the last move began
 	excuse   string                // why there may be no copy any more
 	finished bool                  // the tree has ended by itself, its work is done
 	broken   error                 // the first rule that was broken
@@ -205,7 +204,13 @@ func (w *world) admit() {
 		return
 	}
 	w.moves++
-	w.blows, w.jumped = 0, false
+	w.jumped = false
+	if w.place(owner).whole() {
+		w.excuse = "" // it lives
+	}
+	for _, h := range w.hosts {
+		h.struck, h.fell = false, false
+	}
 	w.say("", "%s: move from %s to %s admitted at %s", id, owner.name, target.name, wl.Epoch)
 	w.lead.act()
 }
