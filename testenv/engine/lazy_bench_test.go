@@ -146,8 +146,7 @@ func (h *hoardTree) measure(b *testing.B, beside bool, laps map[string][]time.Du
 	lap("frozen", frozen)
 	var f *lazy.Filler
 	if beside {
-		f, err = lazy.Listen(dir, lazy.Config{Memory: lazy.Known(copyMemory(b, h.tree, dir)), Eager: true, Kill: func() error { return h.e.Kill(ctx, h.tree) }})
-		must(b, err)
+		f = startFiller(b, h.e, h.tree, dir, copyMemory(b, h.tree, dir))
 		defer f.Close()
 	}
 	begin = time.Now()

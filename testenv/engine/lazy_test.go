@@ -34,13 +34,20 @@ func (c *clanTree) dump(final migration.FinalState) (engine.Hold, copied) {
 
 func (c *clanTree) restore(final migration.FinalState, memory lazy.Memory) (engine.Hold, *lazy.Filler) {
 	c.Helper()
-	f, err := lazy.Listen(c.images.Name(), lazy.Config{Memory: lazy.Known(memory), Eager: true, Kill: func() error { return c.e.Kill(context.Background(), c.tree) }})
-	must(c.T, err)
-	c.Cleanup(f.Close)
+	f := startFiller(c, c.e, c.tree, c.images.Name(), memory)
 	h, err := c.e.Restore(c.ctx(), engine.RestoreRequest{Images: c.images, FinalState: final, Cgroup: c.tree.Cgroup, Lazy: true})
 	must(c.T, err)
 	c.tree.Pid = h.Pid()
 	return h, f
+}
+
+// startFiller begins to fill in the memory of a tree that is to be restored, at once; it ends with the test, or when it is closed.
+func startFiller(t testing.TB, e *criu.Engine, tree engine.Tree, images string, memory lazy.Memory) *lazy.Filler {
+	t.Helper()
+	f, err := lazy.Listen(images, lazy.Config{Memory: lazy.Known(memory), Eager: true, Kill: func() error { return e.Kill(context.Background(), tree) }})
+	must(t, err)
+	t.Cleanup(f.Close)
+	return f
 }
 
 // copied is a tree's memory by process, as the source sends it: pages of zeros are not sent, and runs are short.
@@ -152,12 +159,12 @@ func TestMemoryIsCarriedBesideTheImages(t *testing.T) {
 				c.wantRunning()
 				c.newImages()
 				h, memory := c.dump(migration.Dead)
-				_, err := h.Commit(c.ctx())
-				must(c.T, err)
+				c.end(h)
 				h, f := c.restore(migration.Running, memory)
-				_, err = f.Fill(c.ctx(), nil)
+				_, err := f.Fill(c.ctx(), nil)
 				must(c.T, err)
 				c.killCRIU(h)
+				c.wantNothing()
 				c.finish(c.restore(migration.Running, memory))
 				c.wantRunning()
 			}},
@@ -174,13 +181,11 @@ func TestMemoryIsCarriedBesideTheImages(t *testing.T) {
 			}},
 			{"the death of who drives CRIU at a restore's hold leaves nothing", func(c *clanTree) {
 				h, memory := c.dump(migration.Dead)
-				_, err := h.Commit(c.ctx())
-				must(c.T, err)
-				f, err := lazy.Listen(c.images.Name(), lazy.Config{Memory: lazy.Known(memory), Eager: true, Kill: func() error { return c.e.Kill(context.Background(), c.tree) }})
-				must(c.T, err)
+				c.end(h)
+				f := startFiller(c, c.e, c.tree, c.images.Name(), memory)
 				defer f.Close()
 				kill := c.drive("restore")
-				_, err = f.Fill(c.ctx(), nil)
+				_, err := f.Fill(c.ctx(), nil)
 				must(c.T, err)
 				c.wantStill()
 				kill()
@@ -190,8 +195,7 @@ func TestMemoryIsCarriedBesideTheImages(t *testing.T) {
 			}},
 			{"a filling that fails leaves nothing", func(c *clanTree) {
 				h, memory := c.dump(migration.Dead)
-				_, err := h.Commit(c.ctx())
-				must(c.T, err)
+				c.end(h)
 				less := copied{}
 				for pid, runs := range memory {
 					less[pid] = runs
@@ -224,21 +228,32 @@ func TestMemoryIsCarriedBesideTheImages(t *testing.T) {
 	})
 }
 
+// wantNothing waits until nothing is left of the tree, its pids included: a restore needs them.
 func (c *clanTree) wantNothing() {
 	c.Helper()
 	eventually(c, "nothing is left", func() bool {
 		left, err := os.ReadFile(filepath.Join(c.tree.Cgroup, "cgroup.procs"))
 		return err == nil && len(left) == 0
 	})
+	for _, p := range c.look() {
+		eventually(c, fmt.Sprintf("pid %d is free", p.pid), func() bool { return unix.Kill(int(p.pid), 0) == unix.ESRCH })
+	}
 }
 
 // move takes the tree away and back.
 func (c *clanTree) move(final migration.FinalState) {
 	c.Helper()
 	h, memory := c.dump(migration.Dead)
+	c.end(h)
+	c.finish(c.restore(final, memory))
+}
+
+// end gives a dumped tree its final state, dead.
+func (c *clanTree) end(h engine.Hold) {
+	c.Helper()
 	_, err := h.Commit(c.ctx())
 	must(c.T, err)
-	c.finish(c.restore(final, memory))
+	c.wantNothing()
 }
 
 func (c *clanTree) finish(h engine.Hold, f *lazy.Filler) {
@@ -278,8 +293,7 @@ func (c *clanTree) drive(what string) (kill func()) {
 	must(c.T, cmd.Start())
 	said, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil || said != "held\n" {
-		cmd.Process.Kill()
-		rest, _ := io.ReadAll(out)
+		rest, _ := io.ReadAll(out) // it ends by itself
 		c.Fatalf("the driver said %q and %s", said, rest)
 	}
 	return func() {

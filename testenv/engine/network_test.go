@@ -174,9 +174,7 @@ func (v *netTree) restore(t *testing.T, e *criu.Engine, dumped engine.DumpReques
 	eventually(t, "the tree has ended", func() bool { return len(v.pids()) == 0 })
 	var f *lazy.Filler
 	if dumped.Lazy {
-		var err error
-		f, err = lazy.Listen(dumped.Images.Name(), lazy.Config{Memory: lazy.Known(memory), Eager: true, Kill: func() error { return e.Kill(t.Context(), v.tree) }})
-		must(t, err)
+		f = startFiller(t, e, v.tree, dumped.Images.Name(), memory)
 		defer f.Close()
 	}
 	ns, lo := fmt.Sprintf("/proc/self/fd/%d", v.network.Fd()), netip.MustParseAddr("127.0.0.1")
