@@ -201,14 +201,14 @@ func (c *trial) run(draws *rand.Rand) {
 			c.tell(logs)
 		}
 	}()
-	over := c.move()
+	over := c.move(struckTree)
 	repaired := c.reachAndStrike(over, draws)
 	<-over
 	c.judge(repaired)
 }
 
-// move begins the move; the channel is closed when the command that asked for it has ended.
-func (c *trial) move() <-chan struct{} {
+// move begins to move a tree; the channel is closed when the command that asked for it has ended.
+func (c *trial) move(tree string) <-chan struct{} {
 	args := quick
 	if c.point.at.slowly() {
 		args = append(slices.Clone(quick), slow[:6]...)
@@ -229,7 +229,7 @@ func (c *trial) move() <-chan struct{} {
 		}
 		ctx, cancel := context.WithTimeout(c.t.Context(), hosttest.Patience)
 		defer cancel()
-		_, _ = c.Migrate(ctx, see, struckTree, to, args...) // what became of it is the record's to say
+		_, _ = c.Migrate(ctx, see, tree, to, args...) // what became of it is the record's to say
 	}()
 	return over
 }
@@ -285,18 +285,10 @@ func (c *trial) judge(repaired time.Time) {
 	}
 	m := c.outcome(t, c.id)
 	c.mend(t)
-	home := m.Source
-	tenures := []witness.Tenure{{Host: m.Source}}
-	if m.Verdict == migration.Commit || m.Verdict == migration.Reclaim {
-		home, tenures = m.Target, append(tenures, witness.Tenure{Host: m.Target})
-	}
-	if m.Verdict == migration.Reclaim {
-		home, tenures = m.Source, append(tenures, witness.Tenure{Host: m.Source, Reclaimed: true})
-	}
+	tenures := append([]witness.Tenure{{Host: m.Source}}, tenuresBy(m)...)
+	home := tenures[len(tenures)-1].Host
 	c.ended = map[bool]string{true: "source", false: "target"}[home == m.Source]
-	if e := c.evidence(t, m.ID); !e.Over || len(e.Wrong) > 0 {
-		t.Errorf("the evidence on it: over %t, wrong %q", e.Over, e.Wrong)
-	}
+	c.proved(t, m.ID)
 	if err := c.seen.Judge(tenures...); err != nil {
 		t.Error(err)
 	}
@@ -323,6 +315,17 @@ func (c *trial) judge(repaired time.Time) {
 	c.connection(m)
 	c.service.lives(t, home)
 	c.nothingNew(home)
+}
+
+// tenuresBy are those that a migration's verdict adds.
+func tenuresBy(m api.Migration) []witness.Tenure {
+	switch m.Verdict {
+	case migration.Commit:
+		return []witness.Tenure{{Host: m.Target}}
+	case migration.Reclaim:
+		return []witness.Tenure{{Host: m.Target}, {Host: m.Source, Reclaimed: true}}
+	}
+	return nil
 }
 
 // gone says whether the tree has ended on its owner.

@@ -121,9 +121,15 @@ func (s *service) hasEnded(t *testing.T, id migration.ID, o outcome) {
 		t.Errorf("it ended %s: %s; want %s", m.Phase, m.Reason, phase)
 	}
 	s.lives(t, home)
-	e := s.ground.evidence(t, id)
+	s.ground.proved(t, id)
+}
+
+// proved fails the test unless the evidence shows that the migration is over and broke no rule.
+func (g *ground) proved(t *testing.T, id migration.ID) {
+	t.Helper()
+	e := g.evidence(t, id)
 	if !e.Over || len(e.Wrong) > 0 {
-		t.Errorf("the evidence on it: over %t, wrong %q", e.Over, e.Wrong)
+		t.Errorf("the evidence on %s: over %t, wrong %q", id, e.Over, e.Wrong)
 	}
 	t.Logf("not known: %q", e.Unknown) // a worker that was restarted cannot say when the tree first ran
 }

@@ -9,10 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"drover/coordinator/api"
 	"drover/internal/migration"
 	"drover/testenv/cluster"
-	"drover/testenv/host/hosttest"
 	"drover/testenv/witness"
 )
 
@@ -106,14 +104,8 @@ func (a *arena) hop(t *testing.T, s *soaked, h hop) migration.Phase {
 			others = append(others, w)
 		}
 	}
-	c := &trial{arena: a, t: t, source: a.worker(t, s.home()), target: others[h.on], begun: make(chan struct{})}
-	over := make(chan struct{})
-	go func() {
-		defer close(over)
-		ctx, cancel := context.WithTimeout(t.Context(), hosttest.Patience)
-		defer cancel()
-		_, _ = a.Migrate(ctx, func(m api.Migration) { c.id = m.ID }, s.name, c.target.Name, quick...)
-	}()
+	c := &trial{arena: a, t: t, source: a.worker(t, s.home()), target: others[h.on]}
+	over := c.move(s.name)
 	repaired := c.strikeAfter(s, h, over)
 	<-over
 	if c.id == "" { // it was refused because somebody was away: nothing has happened
@@ -122,18 +114,11 @@ func (a *arena) hop(t *testing.T, s *soaked, h hop) migration.Phase {
 	}
 	m := a.outcome(t, c.id)
 	a.mend(t)
-	if m.Verdict == migration.Commit || m.Verdict == migration.Reclaim {
-		s.tenures = append(s.tenures, witness.Tenure{Host: m.Target})
-	}
-	if m.Verdict == migration.Reclaim {
-		s.tenures = append(s.tenures, witness.Tenure{Host: m.Source, Reclaimed: true})
-	}
+	s.tenures = append(s.tenures, tenuresBy(m)...)
 	if err := s.seen.Judge(s.tenures...); err != nil {
 		t.Error(err)
 	}
-	if e := a.evidence(t, m.ID); !e.Over || len(e.Wrong) > 0 {
-		t.Errorf("the evidence on %s: over %t, wrong %q", m.ID, e.Over, e.Wrong)
-	}
+	a.proved(t, m.ID)
 	a.alive(t, s)
 	if took := time.Since(repaired); took > aliveWithin {
 		t.Errorf("%s: it took %s after the last repair", h, took)
