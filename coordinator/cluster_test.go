@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,8 +43,9 @@ type cluster struct {
 // member is a running coordinator.
 type member struct {
 	*Coordinator
-	cfg  Config
-	stop func()
+	cfg    Config
+	stop   func()
+	killed atomic.Bool // its port and its connections were taken from it
 }
 
 // inBubble runs f with a cluster in a synctest bubble: time passes when nobody works.
@@ -109,13 +112,17 @@ func (c *cluster) start(cfg Config) *member {
 	co := must(New(cfg))(c.t)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
+	m := &member{Coordinator: co, cfg: cfg, stop: sync.OnceFunc(func() { cancel(); <-done })}
 	go func() {
 		defer close(done)
-		if err := co.Run(ctx); err != nil {
+		err := co.Run(ctx)
+		if m.killed.Load() && errors.Is(err, net.ErrClosed) { // it saw its port go before it was stopped
+			return
+		}
+		if err != nil {
 			c.t.Errorf("coordinator %s: %v", cfg.Name, err)
 		}
 	}()
-	m := &member{Coordinator: co, cfg: cfg, stop: sync.OnceFunc(func() { cancel(); <-done })}
 	c.coordinators[cfg.Name] = m
 	return m
 }
@@ -257,6 +264,7 @@ func (c *cluster) any() api.Coordinator {
 
 // kill ends a coordinator as a crash would: nobody hears from it again.
 func (c *cluster) kill(m *member) {
+	m.killed.Store(true)
 	c.net.Kill(m.cfg.Name)
 	m.stop()
 	delete(c.coordinators, m.cfg.Name)
