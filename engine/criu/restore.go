@@ -169,12 +169,19 @@ func (r *restore) ready(ctx context.Context, req *engine.RestoreRequest) (err er
 		return errs.New(errs.Invalid, "restore: %w", err).WithNext("take the images again")
 	}
 	if req.Lazy {
-		if r.relay, err = lazy.NewRelay(r.s.images, func() error { return kill(context.Background(), r.cgroup) }); err != nil {
+		if r.relay, err = lazy.NewRelay(r.s.images, r.killTree); err != nil {
 			return err
 		}
 		r.s.beside = append(r.s.beside, r.relay)
 	}
 	return nil
+}
+
+// killTree ends the tree, and CRIU if that is still about to let go of it: it would wait for ever for what is dead.
+func (r *restore) killTree() error {
+	err := kill(context.Background(), r.cgroup)
+	_ = r.s.cmd.Process.Kill() // it may have ended
+	return err
 }
 
 // toHold brings the restore to its hold, or leaves nothing.

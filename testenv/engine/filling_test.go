@@ -3,14 +3,18 @@ package engine_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"drover/engine"
 	"drover/engine/criu"
@@ -150,10 +154,24 @@ func (b *broodTree) takeAway() copied {
 // release restores the tree for a Filler that listens already, and lets it run as soon as that has vouched.
 func (b *broodTree) release() {
 	b.Helper()
+	hold := b.restore()
+	eventually(b, "it may run", func() bool { _, err := hold.Commit(b.Context()); return err == nil })
+}
+
+func (b *broodTree) restore() engine.Hold {
+	b.Helper()
 	hold, err := b.e.Restore(b.Context(), engine.RestoreRequest{Images: b.images, Cgroup: b.tree.Cgroup, Lazy: true})
 	must(b.T, err)
 	b.tree.Pid = hold.Pid()
-	eventually(b, "it may run", func() bool { _, err = hold.Commit(b.Context()); return err == nil })
+	return hold
+}
+
+func (b *broodTree) wantNothing() {
+	b.Helper()
+	eventually(b, "nothing of it is left", func() bool {
+		left, err := os.ReadFile(filepath.Join(b.tree.Cgroup, "cgroup.procs"))
+		return err == nil && len(left) == 0
+	})
 }
 
 func (b *broodTree) kill() error { return b.e.Kill(context.Background(), b.tree) }
@@ -203,13 +221,47 @@ func TestATreeRunsWhileItsMemoryIsFilledIn(t *testing.T) {
 			b.release()
 			b.wantTurns(3)
 			kill()
-			eventually(t, "nothing of it is left", func() bool {
-				left, err := os.ReadFile(filepath.Join(b.tree.Cgroup, "cgroup.procs"))
-				return err == nil && len(left) == 0
-			})
+			b.wantNothing()
 			if _, bad := b.look(); bad != 0 {
 				t.Errorf("%d pages were wrong before it was dead", bad)
 			}
+		})
+		t.Run("nor when that dies while CRIU lets go of it", func(t *testing.T) {
+			b := startBrood(t)
+			kill := b.fillApart(b.takeAway())
+			hold := b.restore()
+			crius := running("criu")
+			for _, pid := range crius {
+				must(t, unix.Kill(pid, unix.SIGSTOP))
+			}
+			released, tries := make(chan error, 1), atomic.Int64{}
+			go func() {
+				for {
+					if _, err := hold.Commit(context.Background()); err == nil || errors.Is(err, engine.ErrLost) {
+						released <- err
+						return
+					}
+					tries.Add(1)
+				}
+			}()
+			eventually(t, "it is vouched for, and CRIU has been told that it may run", func() bool {
+				before := tries.Load()
+				<-time.After(time.Second)
+				return tries.Load() == before
+			})
+			kill()
+			for _, pid := range crius {
+				unix.Kill(pid, unix.SIGCONT) // it may be dead by now
+			}
+			select {
+			case err := <-released:
+				if !errors.Is(err, engine.ErrLost) {
+					t.Errorf("its release ended with: %v", err)
+				}
+			case <-time.After(30 * time.Second): // half of what CRIU is given to answer
+				t.Error("CRIU is still waited for, though the tree is dead")
+			}
+			b.wantNothing()
 		})
 	})
 }
