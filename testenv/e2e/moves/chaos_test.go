@@ -38,6 +38,7 @@ type trial struct {
 	source, target *cluster.Member
 	id             migration.ID
 	begun          chan struct{} // closed when it has an id
+	refused        error         // what the command that asked for the move said, if it failed
 	aborted        chan struct{} // closed when the record says ABORTED
 
 	lost    bool   // the tree is, as it may be
@@ -209,9 +210,12 @@ func (c *trial) run(draws *rand.Rand) {
 
 // move begins to move a tree; the channel is closed when the command that asked for it has ended.
 func (c *trial) move(tree string) <-chan struct{} {
-	args := quick
-	if c.point.at.slowly() {
-		args = append(slices.Clone(quick), slow[:6]...)
+	args := slices.Clone(quick)
+	if c.point.at.slowly() { // the round lasts longer than what is drawn, though the target has kept pages of it
+		args = append(args, "--bandwidth", "1MB", "--compression", "none", "--max-rounds", "1")
+	}
+	if c.point.who == theFiller { // a small tree's would have done its work before the tree is held
+		args = append(args, "--fill", "running")
 	}
 	c.begun, c.aborted = make(chan struct{}), make(chan struct{})
 	over, to, told := make(chan struct{}), c.target.Name, false
@@ -252,7 +256,8 @@ func (c *trial) reachAndStrike(over <-chan struct{}, draws *rand.Rand) time.Time
 		held.letGo()
 	}
 	if !at.reached(over) {
-		t.Fatalf("the move did not come to: %s", p.at)
+		<-over
+		t.Fatalf("the move did not come to: %s: %v", p.at, c.refused)
 	}
 	if p.at.within > 0 {
 		at.letGo()

@@ -56,7 +56,7 @@ const spare = 12
 const (
 	keeper = "^drover keeper run"
 	filler = "^drover keeper fill"
-	criu   = "^criu: "
+	criu   = "^(criu: |/usr/sbin/criu swrk)" // it has a title of its own once it has a request
 )
 
 func leaderDies(sc *scene) {

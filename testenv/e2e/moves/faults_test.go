@@ -145,7 +145,7 @@ func (c *trial) strikeLink(p point) (repair func(), err error) {
 
 // fillDisk lets a host's worker write nothing more to its disk, and nothing into the file system in memory that images lie in.
 func (c *trial) fillDisk(m *cluster.Member) (repair func(), err error) {
-	if _, err := m.Run(c.t.Context(), "sh", "-c", "mount -o remount,size=$(($(df -k --output=used /run | tail -n 1) + 4))k /run"); err != nil {
+	if _, err := m.Run(c.t.Context(), "sh", "-c", "mount -n -o remount,size=$(($(df -k --output=used /run | tail -n 1) + 4))k /run"); err != nil {
 		return nil, err
 	}
 	limit := func(pid int, to uint64) error {
@@ -163,7 +163,7 @@ func (c *trial) fillDisk(m *cluster.Member) (repair func(), err error) {
 		for _, pid := range m.Processes(everybody) { // those that the worker has started have its limit
 			c.complain(limit(pid, unix.RLIM_INFINITY))
 		}
-		_, err := m.Run(c.t.Context(), "mount", "-o", "remount,size=50%", "/run")
+		_, err := m.Run(c.t.Context(), "mount", "-n", "-o", "remount,size=50%", "/run")
 		c.complain(errors.Join(err, m.Restart(c.t.Context()))) // a journal that could not be written to asks for that
 	}, err
 }
