@@ -297,10 +297,10 @@ func (c *trial) judge(repaired time.Time) {
 	if err := c.seen.Judge(tenures...); err != nil {
 		t.Error(err)
 	}
-	if mayEnd := c.point.ends == documented || c.point.ends == withHost; mayEnd && c.gone(home) {
-		c.ended, c.kept = "ended, as documented", "-"
-		if c.point.ends == withHost {
-			c.ended = "lost with its host"
+	if c.point.mayEnd() && c.gone(home) {
+		c.ended, c.kept = "lost with its host", "-"
+		if c.point.ends == documented {
+			c.ended = "ended, as documented"
 		}
 		c.lost = true
 		return
@@ -314,7 +314,7 @@ func (c *trial) judge(repaired time.Time) {
 	if c.seconds > aliveWithin.Seconds() {
 		t.Errorf("it took %.1f s to one live copy and the migration's end, after the last repair", c.seconds)
 	}
-	if c.point.ends == withHost || c.point.ends == here && home != m.Source || c.point.ends == there && home != m.Target {
+	if c.point.ends == withHost || c.point.ends == here && home != m.Source || (c.point.ends == there || c.point.ends == rescued) && home != m.Target {
 		t.Errorf("it ended on the %s, because of %q; want: %s", c.ended, m.Reason, c.point.ends)
 	}
 	c.connection(m)

@@ -65,6 +65,8 @@ const (
 	either ending = "either"
 	// withHost: it was running or held on the host that died, before any verdict, and is gone with it.
 	withHost ending = "lost with its host"
+	// rescued: all of it had been sent, and the target holds it, or will not in time.
+	rescued ending = "target, or lost with its host"
 	// documented: a CRIU that is killed in the middle of a dump, not at its hold, may take the tree along (docs/protocol.md).
 	documented ending = "either, or ended by a killed dump"
 )
@@ -86,6 +88,8 @@ const (
 	src = migration.Source
 	dst = migration.Target
 )
+
+func (p point) mayEnd() bool { return p.ends == documented || p.ends == withHost || p.ends == rescued }
 
 func before(role migration.Role, ops ...rules.Op) (all []boundary) {
 	for _, op := range ops {
@@ -201,7 +205,8 @@ var matrix = []struct {
 	{theCRIU, dst, starved, join(staged[2:], targetHold[2:]), either},
 	{theFiller, dst, starved, join(copies[1:], staged[2:]), either},
 
-	{theHost, src, killed, join(copies[1:], freezing[1:], sourceHold[:1], sourceHold[5:]), withHost},
+	{theHost, src, killed, join(copies[1:], freezing[1:], sourceHold[:1]), withHost},
+	{theHost, src, killed, sourceHold[5:], rescued},
 	{theHost, src, killed, join(ran[1:2], confirmSrc[1:2]), there},
 	{theHost, dst, killed, join(copies[1:], staged[2:], targetHold[:1]), here},
 	{theHost, dst, killed, join(decidedDst[2:], ran[1:2]), here},
