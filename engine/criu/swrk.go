@@ -89,7 +89,8 @@ func startFrom(prepare []func() error, path string, images *os.File, files ...*o
 		return nil, fmt.Errorf("start criu: %w", err)
 	}
 	go func() {
-		_ = s.cmd.Wait() // ProcessState says it
+		_ = s.cmd.Wait()       // ProcessState says it
+		_ = s.conn.CloseRead() // what it has sent can still be read; what it has forked holds its end open, and would be waited for
 		close(s.gone)
 	}()
 	return s, nil

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +42,26 @@ func TestAConversationSaysHowCRIUEnded(t *testing.T) {
 	_, err := s.receive(t.Context())
 	if !errors.Is(err, engine.ErrLost) || !strings.Contains(err.Error(), "exit status 127") || !strings.Contains(err.Error(), "library missing") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A restore's processes have CRIU's end of the socket, from when they are forked to when they are rebuilt.
+func TestAConversationEndsWithCRIUThoughItsChildrenLive(t *testing.T) {
+	s := impostor(t, `printf '\010\006\020\001' >&3; (exec sleep 1000) & echo $! >&2; kill -9 $$`)
+	if resp, err := s.receive(t.Context()); err != nil || resp.GetType() != rpc.CriuReqType_NOTIFY {
+		t.Fatalf("what it had said: %v, %v", resp, err)
+	}
+	_, err := s.receive(t.Context())
+	if !errors.Is(err, engine.ErrLost) || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("got %v", err)
+	}
+	_, child, _ := strings.Cut(err.Error(), "killed: ")
+	pid, err := strconv.Atoi(child)
+	if err != nil {
+		t.Fatalf("no child: %q", child)
+	}
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -382,6 +382,9 @@ func (a *arena) present(t *testing.T) map[string]int {
 	return seen
 }
 
+// unnamed is the empty directory that a CRIU leaves which is killed before its log has named it.
+var unnamed = regexp.MustCompile(`file /tmp/\.criu\.mntns\.\w{6}$`)
+
 // nothingNew fails the test if there is more on the hosts than when the tree lived there before anything was struck.
 func (c *trial) nothingNew(home string) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), aliveWithin)
@@ -389,7 +392,7 @@ func (c *trial) nothingNew(home string) {
 	for {
 		var more []string
 		for thing, n := range c.present(c.t) {
-			if n > c.clean[home][thing] {
+			if n > c.clean[home][thing] && !(c.point.at.op == rules.Restore && unnamed.MatchString(thing)) {
 				more = append(more, thing)
 			}
 		}
