@@ -260,7 +260,7 @@ func read[In any](w http.ResponseWriter, r *http.Request) (in In, err error) {
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, MaxBody))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&in); err != nil && !errors.Is(err, io.EOF) {
-		return in, errs.New(errs.Invalid, "request to %s: %w", r.URL.Path, err)
+		return in, errs.New(errs.Invalid, "request to %s: %w", r.URL.Path, err).WithNext("run the same release of drover at both ends; coordinators are upgraded first")
 	}
 	return in, nil
 }

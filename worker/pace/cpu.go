@@ -9,8 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// burst is for how long more than the share may be taken after less was.
-const burst = 100 * time.Millisecond
+const (
+	// burst is for how long more than the share may be taken after less was.
+	burst = 100 * time.Millisecond
+	// longest is for how long a debt is paid back. What else this process does goes on without asking, for hours maybe: trees that come, cut-overs.
+	// Who copies next stands still for no longer than this.
+	longest = 10 * time.Second
+)
 
 // CPU holds this process to a share of the machine's processors, by the processor time that the kernel says it has used (getrusage(2)),
 // whatever for. It may be used by several goroutines.
@@ -60,13 +65,13 @@ func (c *CPU) Wait(ctx context.Context) (waited time.Duration, err error) {
 	}
 }
 
-// owes is how much processor time has been used beyond the share.
+// owes is how much processor time has been used beyond the share, as far as it is to be waited for.
 func (c *CPU) owes() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	at, used := c.now()
 	share := func(d time.Duration) time.Duration { return time.Duration(float64(d) * c.cores) }
-	c.over = max(c.over+used-c.used-share(at-c.at), -share(burst))
+	c.over = min(max(c.over+used-c.used-share(at-c.at), -share(burst)), share(longest))
 	c.at, c.used = at, used
 	return c.over
 }

@@ -68,6 +68,19 @@ func TestWhatWasNotUsedIsNotSavedUp(t *testing.T) {
 	owes(-burst/2, "after an hour of rest")
 }
 
+func TestWhatWasUsedWhileNobodyAskedStopsNoCopyForLong(t *testing.T) {
+	var at, used time.Duration
+	c := newCPU(0.5, func() (time.Duration, time.Duration) { return at, used })
+	at, used = time.Hour, time.Hour // trees came, and nobody copied
+	if got, want := c.owes(), longest/2; got != want {
+		t.Errorf("it owes %s, want %s", got, want)
+	}
+	at += longest
+	if got := c.owes(); got > 0 {
+		t.Errorf("after %s it owes %s still", longest, got)
+	}
+}
+
 func TestWithoutAShareNobodyWaits(t *testing.T) {
 	for _, percent := range []int{0, 100, 250} {
 		if waited, err := NewCPU(percent).Wait(t.Context()); waited != 0 || err != nil {
