@@ -36,8 +36,8 @@ type Engine interface {
 	// that is already gone is no error.
 	Kill(ctx context.Context, t Tree) error
 
-	// Continue lets a tree run that a dump or restore left stopped: sockets left in repair mode are released, CRIU's network
-	// locks in the tree's network namespace removed, then every process gets SIGCONT but those in keepStopped (pids as in the
+	// Continue lets a tree run that a dump or restore left stopped: sockets left in repair mode are released, the lock of its network
+	// removed (others' stay), then every process gets SIGCONT but those in keepStopped (pids as in the
 	// tree's own pid namespace), which were stopped before the dump. Continuing a running tree changes nothing.
 	Continue(ctx context.Context, t Tree, keepStopped []int) error
 }
@@ -65,6 +65,9 @@ type Tree struct {
 	Pid int // of its root, as this host sees it
 	// Cgroup is the absolute path of a cgroup v2 directory that holds the tree and nothing else.
 	Cgroup string
+	// Lock names the lock of its network that a dump has left on a tree that it left stopped, as only that dump knows it; "" if there is none.
+	// Continue alone asks for it.
+	Lock string `json:",omitempty"`
 }
 
 // Features are what an engine can do on this host.

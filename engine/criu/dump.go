@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -108,7 +109,7 @@ type dump struct {
 
 	// network is the path of the tree's network namespace if CRIU stands in it and drover locks it, else "".
 	network string
-	runID   string // names CRIU's lock table
+	lock    string // CRIU's lock table, "" if its log does not name it
 }
 
 // toHold brings the dump to its hold, or leaves the tree running.
@@ -143,7 +144,7 @@ func (d *dump) toHold(ctx context.Context, opts *rpc.CriuOpts, atFreeze func(con
 		}
 		return true, false
 	})
-	d.runID = runID(d.s.images, dumpLog)
+	d.lock = lockOf(d.s.images)
 	held := err == nil && resp.GetType() == rpc.CriuReqType_NOTIFY
 	switch {
 	case held && d.tree.Cgroup != "":
@@ -168,7 +169,7 @@ func (d *dump) unlock() error {
 	if d.network == "" {
 		return nil
 	}
-	return removeLocks(d.network, d.runID)
+	return removeLocks(d.network, d.lock)
 }
 
 // undoTime is how long CRIU may take to undo a dump that failed or was given up.
@@ -189,7 +190,7 @@ func (d *dump) giveUp(cause error) error {
 		_ = setFrozen(d.tree.Cgroup, true) // so that no read of the program meets a socket in repair mode; release reports what fails
 	}
 	d.s.kill()
-	if err := release(d.tree, d.runID); err != nil {
+	if err := d.release(); err != nil {
 		d.engine.log.Error("a dump that failed could not be undone", "pid", d.tree.Pid, "error", err)
 		return errs.New(errs.KindOf(cause), "%w; undoing it failed too: %s", cause, err.Error()).WithNext("look at the tree: it may be frozen, or deaf to its connections")
 	}
@@ -232,7 +233,7 @@ func (d *dump) applyFinal(ctx context.Context) error {
 	case migration.Stopped: // the network stays locked and sockets in repair mode, as CRIU would leave them
 		return signalAll(d.tree, unix.SIGSTOP, nil)
 	default:
-		return release(d.tree, d.runID)
+		return d.release()
 	}
 }
 
@@ -252,5 +253,14 @@ func (d *dump) abort(ctx context.Context) error {
 		}
 	}
 	d.s.kill()
-	return release(d.tree, d.runID)
+	return d.release()
+}
+
+// release undoes what CRIU did not.
+func (d *dump) release() error {
+	if d.lock == "" && d.network == "" {
+		d.engine.log.Error("CRIU's log does not name the nft table by which it has locked the tree's connections: if it got so far, they stay locked",
+			"pid", d.tree.Pid, "log", filepath.Join(d.s.images.Name(), dumpLog), "next", "nft list tables; what is named "+lockPrefix+"… and no other dump's can be deleted")
+	}
+	return release(d.tree, d.lock)
 }

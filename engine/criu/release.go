@@ -19,16 +19,16 @@ import (
 )
 
 // release lets a tree run that CRIU let go of without undoing its work, as when it was killed: sockets leave repair mode, the
-// network is unlocked, the cgroup thawed, in this order, so that no read meets a socket in repair mode (EPERM). runID says which
-// lock is the dump's own, "" takes all there are. A tree that is gone needs nothing.
-func release(t engine.Tree, runID string) error {
+// network is unlocked, the cgroup thawed, in this order, so that no read meets a socket in repair mode (EPERM). lock is the dump's
+// own, as removeLocks takes it. A tree that is gone needs nothing.
+func release(t engine.Tree, lock string) error {
 	var failed []error
 	for _, pid := range proc.OfTree(t) {
 		if err := Unrepair(pid); err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, fs.ErrNotExist) {
 			failed = append(failed, fmt.Errorf("sockets may be left in repair mode: %w", err))
 		}
 	}
-	if err := removeLocks(netnsOf(t.Pid), runID); err != nil {
+	if err := removeLocks(netnsOf(t.Pid), lock); err != nil {
 		failed = append(failed, err)
 	}
 	if t.Cgroup != "" {
@@ -45,8 +45,8 @@ func release(t engine.Tree, runID string) error {
 // Undo lets a tree run whose dump nobody is left to end: CRIU and who drove it have died, at whatever point of it, or CRIU has undone
 // its own part only. images is the directory that the dump wrote to. Undoing what has been undone changes nothing.
 func Undo(t engine.Tree, images string) error {
-	if id := runIDIn(images); id != "" {
-		return release(t, id)
+	if lock := LockName(images); lock != "" {
+		return release(t, lock)
 	}
 	if t.Cgroup == "" { // CRIU had not begun: nothing of the tree is locked or in repair mode
 		return nil
@@ -57,21 +57,22 @@ func Undo(t engine.Tree, images string) error {
 // LockName is the name of the nft table by which the dump that wrote to that directory has locked its tree's connections, "" if
 // there was none. A successful dump leaves the table, and other dumps of this host have theirs beside it.
 func LockName(images string) string {
-	id := runIDIn(images)
-	if id == "" {
-		return ""
-	}
-	name := lockPrefix + id
-	return name[:min(len(name), longestLock)]
-}
-
-func runIDIn(images string) string {
 	d, err := os.Open(images)
 	if err != nil {
 		return ""
 	}
 	defer d.Close()
-	return runID(d, dumpLog)
+	return lockOf(d)
+}
+
+// lockOf is LockName of a directory that is open.
+func lockOf(images *os.File) string {
+	id := runID(images, dumpLog)
+	if id == "" {
+		return ""
+	}
+	name := lockPrefix + id
+	return name[:min(len(name), longestLock)]
 }
 
 // Unrepair turns TCP_REPAIR off on every TCP socket of a process that has it on, through copies of its descriptors
@@ -132,8 +133,9 @@ func openTables(netns string) (c *nftables.Conn, done func(), err error) {
 	return c, done, nil
 }
 
-// removeLocks deletes the lock of the dump with that run id, or all with none, and drover's own.
-func removeLocks(netns, runID string) error {
+// removeLocks deletes the lock of that name, "" for none, and drover's own, which stands only where one tree has the namespace to itself. Whose
+// the others are nobody can say: of dumps that go on beside this one, of trees that are stopped.
+func removeLocks(netns, lock string) error {
 	c, done, err := openTables(netns)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // it went with its last process
@@ -148,7 +150,7 @@ func removeLocks(netns, runID string) error {
 	}
 	n := 0
 	for _, t := range tables {
-		if id, ours := strings.CutPrefix(t.Name, lockPrefix); ours && (runID == "" || strings.HasPrefix(runID, id) || t.Name == ownLock) {
+		if t.Name == ownLock || lock != "" && t.Name == lock {
 			c.DelTable(t)
 			n++
 		}
@@ -178,7 +180,7 @@ func (e *Engine) Continue(ctx context.Context, t engine.Tree, keepStopped []int)
 	if len(proc.OfTree(t)) == 0 {
 		return errs.New(errs.NotFound, "continue pid %d: %w", t.Pid, engine.ErrGone).WithNext("see `drover show` for how it ended")
 	}
-	if err := release(t, ""); err != nil {
+	if err := release(t, t.Lock); err != nil {
 		return err
 	}
 	if err := signalAll(t, unix.SIGCONT, keepStopped); err != nil {

@@ -50,7 +50,7 @@ func dumpDead(b *bench) {
 func dumpStopped(b *bench) {
 	b.commit(b.dump(migration.Stopped))
 	b.wantStopped()
-	if err := b.e.Continue(b.ctx(), b.s.Tree(), nil); err != nil {
+	if err := b.e.Continue(b.ctx(), b.s.StoppedBy(b.images.Name()), nil); err != nil {
 		b.Fatal(err)
 	}
 	b.wantRunning()
@@ -86,7 +86,7 @@ func dumpKeepsStopped(b *bench) {
 	if err != nil || !slices.Equal(keep, []int{child}) {
 		b.Fatalf("the images say that %v were stopped before (%v), want %d", keep, err, child)
 	}
-	if err := b.e.Continue(b.ctx(), b.s.Tree(), keep); err != nil {
+	if err := b.e.Continue(b.ctx(), b.s.StoppedBy(b.images.Name()), keep); err != nil {
 		b.Fatal(err)
 	}
 	b.wantRunning(child)

@@ -26,6 +26,8 @@ type Ground interface {
 // Subject is one tree through its dumps and restores.
 type Subject interface {
 	Tree() engine.Tree
+	// StoppedBy is the tree as a dump into that directory has left it stopped.
+	StoppedBy(images string) engine.Tree
 	Options() engine.Options
 	// Look shows every process of the tree by its own pid; nothing when it is gone.
 	Look(t testing.TB) map[int]Process

@@ -169,7 +169,7 @@ func lazyDumpStates(b *bench) {
 	h, _ = b.mustLazyDump(migration.Stopped)
 	b.commit(h)
 	b.wantStopped()
-	if err := b.e.Continue(b.ctx(), b.s.Tree(), []int{child}); err != nil {
+	if err := b.e.Continue(b.ctx(), b.s.StoppedBy(b.images.Name()), []int{child}); err != nil {
 		b.Fatal(err)
 	}
 	b.wantRunning(child)

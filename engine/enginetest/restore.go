@@ -218,7 +218,7 @@ func oneVerdict(b *bench) {
 		b.Errorf("abort after commit: %v", err)
 	}
 	b.wantStopped()
-	if err := b.e.Continue(b.ctx(), b.s.Tree(), nil); err != nil {
+	if err := b.e.Continue(b.ctx(), b.s.StoppedBy(b.images.Name()), nil); err != nil {
 		b.Fatal(err)
 	}
 	b.images = b.newImages()

@@ -44,6 +44,8 @@ type subject struct {
 
 func (s *subject) Tree() engine.Tree { return s.tree }
 
+func (s *subject) StoppedBy(string) engine.Tree { return s.tree }
+
 func (s *subject) Options() engine.Options { return engine.Options{} }
 
 func (s *subject) Look(testing.TB) map[int]enginetest.Process {

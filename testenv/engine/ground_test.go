@@ -125,6 +125,12 @@ type subject struct {
 
 func (s *subject) Tree() engine.Tree { return s.tree }
 
+func (s *subject) StoppedBy(images string) engine.Tree {
+	t := s.tree
+	t.Lock = criu.LockName(images)
+	return t
+}
+
 func (s *subject) Options() engine.Options { return engine.Options{TCPEstablished: true} }
 
 func (s *subject) Into(images *os.File) engine.RestoreRequest {

@@ -229,3 +229,57 @@ func TestAStoppedTreesNetworkIsUnlockedWhenItGoesOn(t *testing.T) {
 		v.talks(t)
 	})
 }
+
+// hostTables is what nftables has in the host's network.
+func hostTables(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command("nft", "list", "tables").CombinedOutput()
+	must(t, err)
+	return strings.TrimSpace(string(out))
+}
+
+// Trees in the host's network are locked by tables that stand side by side. A dump takes down its own, and where it cannot know which that is, none.
+func TestTheLocksOfOthersStay(t *testing.T) {
+	onHost(t, func() {
+		const others = "table inet CRIU-0a0a0a0a-e831-4cbc-8b"
+		must(t, exec.Command("nft", strings.Fields("add "+others)...).Run())
+		t.Cleanup(func() { must(t, exec.Command("nft", strings.Fields("delete "+others)...).Run()) })
+		v, e, dir := startOutside(t, "python3", "-c", talker), criu.New(criu.Config{}), t.TempDir()
+		v.works(t)
+		images, err := os.Open(dir)
+		must(t, err)
+		defer images.Close()
+		req := engine.DumpRequest{Tree: v.tree, Options: engine.Options{TCPEstablished: true}, Images: images, FinalState: migration.Stopped}
+
+		h, err := e.Dump(t.Context(), req)
+		must(t, err)
+		_, err = h.Commit(t.Context())
+		must(t, err)
+		v.tree.Lock = criu.LockName(dir)
+		if both := hostTables(t); !strings.Contains(both, v.tree.Lock) || !strings.Contains(both, others) {
+			t.Fatalf("nft has %q, want the dump's %s and the other one", both, v.tree.Lock)
+		}
+		must(t, e.Continue(t.Context(), v.tree, nil))
+		if got := hostTables(t); got != others {
+			t.Errorf("continued, nft has %q, want %q", got, others)
+		}
+		v.works(t)
+
+		req.AtFreeze = func(context.Context) error { // CRIU dies, and what it has written
+			return errors.Join(os.Truncate(filepath.Join(dir, "dump.log"), 0), exec.Command("pkill", "-9", "-x", "criu").Run())
+		}
+		if _, err := e.Dump(t.Context(), req); err == nil {
+			t.Fatal("the dump came to its hold")
+		}
+		got := hostTables(t)
+		if !strings.Contains(got, others) {
+			t.Errorf("given up, nft has %q, want %q among it", got, others)
+		}
+		for own := range strings.Lines(strings.Replace(got, others, "", 1)) { // which drover could not know
+			if own = strings.TrimSpace(own); own != "" {
+				must(t, exec.Command("nft", append([]string{"delete"}, strings.Fields(own)...)...).Run())
+			}
+		}
+		v.works(t)
+	})
+}
