@@ -73,6 +73,7 @@ func (v workloadView) text(w io.Writer) {
 		fact(w, "pid", fmt.Sprint(s.Pid))
 		fact(w, "tree", fmt.Sprintf("%s, %s, %s", plural(s.Processes, "process"), plural(s.Threads, "thread"), bytesOf(s.RSS)))
 	}
+	fact(w, "trouble", s.Trouble)
 	fact(w, "cgroup", s.Cgroup)
 	fact(w, "started", clock(s.Started))
 	fact(w, "exited", clock(s.Exited))

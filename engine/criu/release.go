@@ -51,7 +51,10 @@ func Undo(t engine.Tree, images string) error {
 	if t.Cgroup == "" { // CRIU had not begun: nothing of the tree is locked or in repair mode
 		return nil
 	}
-	return setFrozen(t.Cgroup, false)
+	if err := setFrozen(t.Cgroup, false); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return errs.New(errs.Failed, "let pid %d run: %w", t.Pid, err)
+	}
+	return nil
 }
 
 // LockName is the name of the nft table by which the dump that wrote to that directory has locked its tree's connections, "" if

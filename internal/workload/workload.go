@@ -87,6 +87,8 @@ type Status struct {
 	Signal    int             `json:"signal,omitempty"`    // state exited: the signal that ended it, 0 if none
 	Started   time.Time       `json:"started,omitzero"`
 	Exited    time.Time       `json:"exited,omitzero"`
+	// Trouble is what is wrong with the tree and is tried again by its host, for people; "" if nothing is.
+	Trouble string `json:"trouble,omitempty"`
 }
 
 var nameForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)

@@ -40,49 +40,25 @@ func (h *Host) Checkpoint(ctx context.Context, name, dir string, final migration
 	if r.State != workload.Running && r.State != workload.Stopped {
 		return report, errs.New(errs.Conflict, "workload %s is %s: there is no tree to checkpoint", name, r.State).WithNext("see `drover show %s`", name)
 	}
+	if err := h.mayDump(ctx, r); err != nil {
+		return report, err
+	}
 	made, err := emptyDir(dir)
 	if err != nil {
 		return report, err
 	}
-	report, err = h.checkpoint(ctx, e, r, dir, final)
-	if err != nil {
-		empty(dir, made)
+	if report, err = h.checkpoint(ctx, e, r, dir, final, func() { empty(dir, made) }); err != nil {
 		return report, errs.New(errs.KindOf(err), "checkpoint workload %s: %w", name, err)
 	}
 	return report, nil
 }
 
-func (h *Host) checkpoint(ctx context.Context, e *entry, r record, dir string, final migration.FinalState) (workerapi.CheckpointReport, error) {
+// checkpoint fills dir. If the tree is not given its final state dir is cleared, once the tree has been let go on.
+func (h *Host) checkpoint(ctx context.Context, e *entry, r record, dir string, final migration.FinalState, clear func()) (workerapi.CheckpointReport, error) {
 	report := workerapi.CheckpointReport{Dir: dir, Final: final}
-	opts, err := h.dumpOptions(ctx, r)
-	if err != nil {
-		return report, err
-	}
-	pids, err := cgroup.Group(r.Place.Cgroup).Pids()
-	if err != nil {
-		return report, err
-	}
-	stopped := r.KeepStopped
-	if r.State != workload.Stopped {
-		stopped = stoppedIn(pids)
-	}
-	k := h.client(e.name)
-	features, err := k.Probe(ctx)
-	if err != nil {
-		return report, err
-	}
-	images, err := os.Open(dir)
-	if err != nil {
-		return report, err
-	}
-	defer images.Close()
-	hold, err := k.Dump(ctx, engine.DumpRequest{Tree: r.tree(), Options: opts, FinalState: final, Images: images})
-	if err != nil {
-		return report, errors.Join(err, k.Forget(context.WithoutCancel(ctx)))
-	}
-	m := manifest{Format: 1, Spec: r.Spec, Epoch: r.Epoch, Final: final, Engine: features.Version, Made: time.Now().UTC(), Options: opts, KeepStopped: stopped}
+	hold, m, err := h.beginCheckpoint(ctx, r, dir, final)
 	// A tree that runs on need not wait for the digests; one that does not must be safe on the disk before it is let go.
-	if final == migration.Running {
+	if err == nil && final == migration.Running {
 		report.Stats, err = commit(ctx, hold)
 	}
 	if err == nil {
@@ -92,11 +68,13 @@ func (h *Host) checkpoint(ctx context.Context, e *entry, r record, dir string, f
 		report.Stats, err = commit(ctx, hold)
 	}
 	if err != nil {
-		if undone := hold.Abort(context.WithoutCancel(ctx)); !errors.Is(undone, engine.ErrDecided) { // else it runs on already
-			err = errors.Join(err, undone)
-		}
-		return report, errors.Join(err, k.Forget(context.WithoutCancel(ctx)))
+		return report, errors.Join(err, h.letGo(context.WithoutCancel(ctx), e, func(undone bool) {
+			if undone || final == migration.Running { // else these images may be all that there is of the tree
+				clear()
+			}
+		}))
 	}
+	k := h.client(e.name)
 	switch final {
 	case migration.Dead:
 		if err := h.unlockDead(ctx, k, r); err != nil {
@@ -108,26 +86,36 @@ func (h *Host) checkpoint(ctx context.Context, e *entry, r record, dir string, f
 	if err := errors.Join(closeToOthers(dir), k.Forget(ctx)); err != nil {
 		return report, err
 	}
-	return report, h.afterCheckpoint(ctx, e, r, final, stopped)
+	return report, h.afterCheckpoint(ctx, e, r, final, m.KeepStopped)
 }
 
-// abandonCheckpoint lets a tree go on whose checkpoint was never completed, because the worker died. A final state that has been applied stands.
-func (h *Host) abandonCheckpoint(ctx context.Context, r record) error {
+// beginCheckpoint dumps the tree into dir and returns while it is held, with what is to be said of it.
+func (h *Host) beginCheckpoint(ctx context.Context, r record, dir string, final migration.FinalState) (engine.Hold, manifest, error) {
+	m := manifest{Format: 1, Spec: r.Spec, Epoch: r.Epoch, Final: final, Made: time.Now().UTC(), KeepStopped: r.KeepStopped}
+	var err error
+	if m.Options, err = h.dumpOptions(ctx, r); err != nil {
+		return nil, m, err
+	}
+	pids, err := cgroup.Group(r.Place.Cgroup).Pids()
+	if err != nil {
+		return nil, m, err
+	}
+	if r.State != workload.Stopped {
+		m.KeepStopped = stoppedIn(pids)
+	}
 	k := h.client(r.Spec.Name)
-	hold, err := k.HoldOf(ctx, false)
-	if err != nil && errs.KindOf(err) != errs.Unavailable { // a keeper that has died holds nothing
-		return err
+	features, err := k.Probe(ctx)
+	if err != nil {
+		return nil, m, err
 	}
-	if hold != nil {
-		err = hold.Abort(ctx)
-	} else {
-		err = k.Undo(ctx, r.tree())
+	m.Engine = features.Version
+	images, err := os.Open(dir)
+	if err != nil {
+		return nil, m, err
 	}
-	if err != nil && !errors.Is(err, engine.ErrDecided) {
-		return err
-	}
-	h.log.Warn("a checkpoint was interrupted: its tree goes on", "workload", r.Spec.Name)
-	return k.Forget(ctx)
+	defer images.Close()
+	hold, err := k.Dump(ctx, engine.DumpRequest{Tree: r.tree(), Options: m.Options, FinalState: final, Images: images})
+	return hold, m, err
 }
 
 func commit(ctx context.Context, hold engine.Hold) (engine.Stats, error) {

@@ -142,9 +142,7 @@ func (h *Host) meetAgain(ctx context.Context, e *entry) error {
 		return err
 	}
 	if (r.State == workload.Running || r.State == workload.Stopped) && h.client(e.name).Dumped() {
-		if err := h.abandonCheckpoint(ctx, r); err != nil {
-			h.log.Error("a workload may stand still since its checkpoint was interrupted", "workload", e.name, "err", err)
-		}
+		_ = h.letGo(ctx, e, func(bool) {}) // who finds the images may look at them
 	}
 	h.follow(e)
 	return nil

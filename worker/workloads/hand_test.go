@@ -12,6 +12,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"drover/engine"
 	"drover/internal/errs"
 	"drover/internal/migration"
@@ -116,6 +118,8 @@ func (h *Host) do(ctx context.Context, s step) (o outcome, err error) {
 		o.Report, err = h.Checkpoint(ctx, s.Name, s.Dir, s.Final)
 	case "leave-checkpoint":
 		err = h.leaveCheckpoint(ctx, s)
+	case "mend":
+		o.Status, err = h.mend(ctx, s)
 	case "restore":
 		o.Status, err = h.Restore(ctx, s.Name, s.Dir, s.Final, s.Epoch)
 	case "hold":
@@ -173,6 +177,29 @@ func (h *Host) leaveCheckpoint(ctx context.Context, s step) error {
 	}
 	_, err = k.Dump(ctx, engine.DumpRequest{Tree: e.rec.tree(), Options: opts, FinalState: migration.Dead, Images: dir})
 	return err
+}
+
+// mend takes away what is mounted at s.Dir, which is in the way of letting a tree go on, and waits until it does. The status is that of before.
+func (h *Host) mend(ctx context.Context, s step) (workload.Status, error) {
+	before, err := h.Get(ctx, s.Name)
+	if err != nil {
+		return before, err
+	}
+	if err := unix.Unmount(s.Dir, 0); err != nil {
+		return before, err
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if now, err := h.Get(ctx, s.Name); err != nil || now.Trouble == "" {
+			return before, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return before, ctx.Err()
+		}
+	}
 }
 
 // holdSource takes a source as far as its hold: files carried twice, as a round and the freeze do.

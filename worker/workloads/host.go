@@ -60,6 +60,7 @@ type entry struct {
 	// carried is what Carry has handed out for the migration of that id.
 	carried map[fileKey]signature
 	carrier migration.ID
+	trouble string // Status.Trouble
 }
 
 // Open reads the records, meets the keepers again and finds out what became of the trees while no worker ran.

@@ -105,6 +105,34 @@ func TestACheckpointThatNobodyEndsLetsItsTreeGoOn(t *testing.T) {
 	nothingLeft(t, bed, before)
 }
 
+// What cannot be undone at once, when nobody is left who held the tree, is not forgotten: it is shown, tried again, and nothing else is begun before.
+func TestACheckpointThatCannotBeUndoneIsTriedAgain(t *testing.T) {
+	bed, sites := newSites(t, "alpha")
+	alpha := sites[0]
+	before := snapshot(t, bed)
+	alpha.do(step{Do: "start", Spec: counterSpec("counter"), Epoch: 1})
+	alpha.waitCount("counter")
+	alpha.do(step{Do: "leave-checkpoint", Name: "counter", Dir: "/root/left"})
+	alpha.nobodyHolds("counter")
+	freezer := of("counter", groupOf) + "/cgroup.freeze"
+	alpha.sh("mount --bind /dev/full " + freezer + "; rm -rf /run/mount") // which mount(8) makes
+	if s := alpha.do(step{Do: "list"}).List[0]; !strings.Contains(s.Trouble, "tried again") {
+		t.Errorf("its trouble is %q", s.Trouble)
+	}
+	if o := alpha.try(step{Do: "checkpoint", Name: "counter", Dir: "/root/next"}); !strings.Contains(o.Error, "last checkpoint has failed") {
+		t.Errorf("another checkpoint: %+v", o)
+	}
+	if s := alpha.do(step{Do: "mend", Name: "counter", Dir: freezer}).Status; s.Trouble == "" {
+		t.Error("it has no trouble after two workers that could not mend it")
+	}
+	alpha.waitCount("counter")
+	alpha.do(step{Do: "checkpoint", Name: "counter", Dir: "/root/next"})
+	alpha.sh("rm -r /root/left /root/next")
+	inSequence(t, alpha.do(step{Do: "logs", Name: "counter"}).Logs)
+	alpha.do(step{Do: "rm", Name: "counter", Force: true})
+	nothingLeft(t, bed, before)
+}
+
 // Worker, keeper and CRIU die when some of the tree's processes are there and the rest is not.
 func TestAHalfRestoredTreeIsSwept(t *testing.T) {
 	bed, sites := newSites(t, "alpha", "beta")

@@ -124,4 +124,6 @@ func (h *Host) clearOutput(name string) error {
 }
 
 // tree is r's tree for an engine.
-func (r record) tree() engine.Tree { return engine.Tree{Pid: r.Pid, Cgroup: r.Place.Cgroup, Lock: r.Place.Lock} }
+func (r record) tree() engine.Tree {
+	return engine.Tree{Pid: r.Pid, Cgroup: r.Place.Cgroup, Lock: r.Place.Lock}
+}

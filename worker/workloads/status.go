@@ -38,7 +38,9 @@ func (h *Host) Get(_ context.Context, name string) (workload.Status, error) {
 
 // status joins what is remembered with what /proc says now.
 func (h *Host) status(e *entry) workload.Status {
-	r := h.record(e)
+	h.mu.Lock()
+	r, trouble := e.rec, e.trouble
+	h.mu.Unlock()
 	s := workload.Status{
 		Name: e.name, Spec: r.Spec, Epoch: r.Epoch, State: r.State, Migration: r.Migration, Started: r.Started, Exited: r.Exited, Signal: r.Signal,
 	}
@@ -49,7 +51,7 @@ func (h *Host) status(e *entry) workload.Status {
 		s.Migration = ""
 		return s
 	}
-	s.Pid, s.Cgroup = r.Pid, r.Place.Cgroup
+	s.Pid, s.Cgroup, s.Trouble = r.Pid, r.Place.Cgroup, trouble
 	pids, _ := cgroup.Group(r.Place.Cgroup).Pids()
 	for _, pid := range pids {
 		if p, ok := readProcess(pid); ok {
