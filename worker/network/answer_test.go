@@ -28,14 +28,17 @@ func TestAFenceIsTheseRules(t *testing.T) {
 	const from6, to6 = "meta 15 = 0a, network 8+16 = " + a6, "meta 15 = 0a, network 24+16 = " + a6
 	const solicited, advertised = "meta 15 = 0a, meta 16 = 3a, transport 0+1 = 87, transport 8+16 = " + a6, "meta 15 = 0a, meta 16 = 3a, transport 0+1 = 88, transport 8+16 = " + a6
 	const segment = ", meta 16 = 06, transport 13+1 & 06 = 00, limit 1000/1s burst 200, count, "
+	const datagram = ", meta 16 = 11, count, queue 49428\n"
 	const criu, out = "meta 3 = 14c10000, accept\n", "mark 14c10000, count, accept"
 	want := map[string]string{
 		"IPv4 in": criu + to4 + segment + "reject 0 1\n" + from4 + ", count, drop\n" + to4 + ", count, drop\n",
 		"IPv4 out": criu + from4 + ", meta 16 = 01, transport 0+2 = 0301, transport 17+1 = 06, transport 24+4 = 0a000032, " + out + "\n" +
-			from4 + ", count, drop\n" + to4 + ", count, drop\n",
-		"IPv6 in": criu + to6 + segment + "reject 0 0\n" + from6 + ", count, drop\n" + to6 + ", count, drop\n" + solicited + ", count, drop\n" + advertised + ", count, drop\n",
+			from4 + datagram + to4 + datagram + from4 + ", count, drop\n" + to4 + ", count, drop\n",
+		"IPv4 last": criu + from4 + ", count, drop\n" + to4 + ", count, drop\n",
+		"IPv6 in":   criu + to6 + segment + "reject 0 0\n" + from6 + ", count, drop\n" + to6 + ", count, drop\n" + solicited + ", count, drop\n" + advertised + ", count, drop\n",
 		"IPv6 out": criu + from6 + ", meta 16 = 3a, transport 0+2 = 0100, transport 14+1 = 06, transport 32+16 = " + a6 + ", " + out + "\n" +
-			from6 + ", count, drop\n" + to6 + ", count, drop\n" + solicited + ", count, drop\n" + advertised + ", count, drop\n",
+			from6 + datagram + to6 + datagram + from6 + ", count, drop\n" + to6 + ", count, drop\n" + solicited + ", count, drop\n" + advertised + ", count, drop\n",
+		"IPv6 last": criu + from6 + ", count, drop\n" + to6 + ", count, drop\n" + solicited + ", count, drop\n" + advertised + ", count, drop\n",
 	}
 	for _, w := range families {
 		t.Run(w.name, func(t *testing.T) {
@@ -73,10 +76,10 @@ func TestAFenceWhoseKernelCannotAnswerOnlyDrops(t *testing.T) {
 		if err := errs.New(errs.Failed, "as Fence has it: %w", c.Flush()); !lacking(err) {
 			t.Errorf("an expression that the kernel does not know: %v", err)
 		}
-		return raise(ns, addr, false)
+		return raise(ns, addr, kind{})
 	})
 	const want = "meta 3 = 14c10000, accept\nmeta 15 = 02, network 12+4 = 0a000032, count, drop\nmeta 15 = 02, network 16+4 = 0a000032, count, drop\n"
-	for _, chain := range []string{"in", "out"} {
+	for _, chain := range []string{"in", "out", "last"} {
 		if got := written(t, ns, fenceTables(addr)[0], chain); got != want {
 			t.Errorf("chain %s is\n%swant\n%s", chain, got, want)
 		}
@@ -130,6 +133,11 @@ func word(e expr.Any) string {
 		return "count"
 	case *expr.Reject:
 		return fmt.Sprintf("reject %d %d", e.Type, e.Code)
+	case *expr.Queue:
+		return fmt.Sprintf("queue %d", e.Num)
+	case *expr.Target:
+		n := *e.Info.(*xt.Unknown)
+		return fmt.Sprintf("queue %d", binaryutil.NativeEndian.Uint16(n[:2]))
 	case *expr.Verdict:
 		if e.Kind == expr.VerdictAccept {
 			return "accept"

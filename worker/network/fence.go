@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -27,11 +28,7 @@ func Fence(ctx context.Context, nsPath string, addr netip.Addr) error {
 		return err
 	}
 	return within(nsPath, func() error {
-		err := raise(nsPath, addr, true)
-		if lacking(err) {
-			err = raise(nsPath, addr, false)
-		}
-		if err != nil {
+		if err := raiseBest(nsPath, addr); err != nil {
 			return errs.New(errs.KindOf(err), "fence %s in %s: %w", addr, where(nsPath), err).
 				WithNext("the kernel needs nf_tables with the inet and arp families")
 		}
@@ -39,8 +36,31 @@ func Fence(ctx context.Context, nsPath string, addr netip.Addr) error {
 	})
 }
 
-// raise puts a fence up in the calling thread's network, which nsPath names, one that answers or one that only drops.
-func raise(nsPath string, addr netip.Addr, answering bool) error {
+// kind is what a fence does beyond dropping.
+type kind struct {
+	answers bool
+	loses   []expr.Any // what loses a datagram that goes out, and its sender does not know it; nil drops it, and the sender's call fails
+}
+
+// kinds are all there are, the best first.
+var kinds = []kind{{true, queued}, {true, queuedByTarget}, {true, nil}, {false, queued}, {false, queuedByTarget}, {false, nil}}
+
+// able is the first of kinds that this kernel may have. What it lacks is asked for once: an attempt that fails costs a grace period.
+var able atomic.Int32
+
+// raiseBest puts up the best fence that this kernel has.
+func raiseBest(nsPath string, addr netip.Addr) (err error) {
+	for i := int(able.Load()); i < len(kinds); i++ {
+		if err = raise(nsPath, addr, kinds[i]); !lacking(err) {
+			able.Store(int32(i))
+			return err
+		}
+	}
+	return err
+}
+
+// raise puts a fence up in the calling thread's network, which nsPath names.
+func raise(nsPath string, addr netip.Addr, k kind) error {
 	c, err := nftables.New()
 	if err != nil {
 		return errs.New(errs.Failed, "open nftables: %w", err)
@@ -58,8 +78,13 @@ func raise(nsPath string, addr netip.Addr, answering bool) error {
 			if t.Family == nftables.TableFamilyINet {
 				c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: ofCRIU()})
 			}
-			if answering && t.Family == nftables.TableFamilyINet {
+			if k.answers && t.Family == nftables.TableFamilyINet && hook.name != "last" { // marked, an answer passes there
 				c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: answer(hook.name, addr), UserData: limit.remembered()})
+			}
+			if hook.name == "out" && t.Family == nftables.TableFamilyINet && k.loses != nil {
+				for _, match := range packets(addr) {
+					c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: slices.Concat(match, meta(expr.MetaKeyL4PROTO, unix.IPPROTO_UDP), []expr.Any{&expr.Counter{}}, k.loses)})
+				}
 			}
 			for _, match := range matches(t.Family, addr) {
 				c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: append(match, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})})
@@ -69,14 +94,14 @@ func raise(nsPath string, addr netip.Addr, answering bool) error {
 	if err := c.Flush(); err != nil {
 		return errs.New(errs.Failed, "change nftables: %w", err)
 	}
-	if answering {
+	if k.answers {
 		limit.lift()
 	}
 	return nil
 }
 
 // lacking says whether the kernel has no such expression, as it is where nft_reject_inet or nft_limit is a module that cannot be
-// loaded. A fence there drops without an answer.
+// loaded.
 func lacking(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) }
 
 // Unfence shows the address again. It announces nothing. Without a fence there is nothing to do.
@@ -121,11 +146,15 @@ func Open(ctx context.Context, nsPath string, addr netip.Addr) error {
 		if err != nil {
 			return errs.New(errs.Failed, "look at the fence around %s in %s: %w", addr, where(nsPath), err)
 		}
+		chains, err := c.ListChains() // another version's fence may have others
+		if err != nil {
+			return errs.New(errs.Failed, "look at the fence around %s in %s: %w", addr, where(nsPath), err)
+		}
 		for _, t := range standing {
-			for _, hook := range hooksOf(t.Family) {
-				c.InsertRule(&nftables.Rule{
-					Table: t, Chain: &nftables.Chain{Table: t, Name: hook.name}, Exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}, UserData: opened,
-				})
+			for _, chain := range chains {
+				if chain.Table.Name == t.Name && chain.Table.Family == t.Family {
+					c.InsertRule(&nftables.Rule{Table: t, Chain: chain, Exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}, UserData: opened})
+				}
 			}
 		}
 		if err := c.Flush(); err != nil {
@@ -214,6 +243,7 @@ func hooksOf(family nftables.TableFamily) []hook {
 	return []hook{
 		{"in", nftables.ChainHookPrerouting, nftables.ChainPriorityRaw},
 		{"out", nftables.ChainHookOutput, nftables.ChainPriorityRaw},
+		{"last", nftables.ChainHookPostrouting, nftables.ChainPriorityRaw}, // nothing gets this far
 	}
 }
 
@@ -224,22 +254,25 @@ func matches(family nftables.TableFamily, addr netip.Addr) [][]expr.Any {
 	case family == nftables.TableFamilyARP:
 		return [][]expr.Any{network(14, a), network(24, a)} // the sender's and the target's protocol address
 	case addr.Is4():
-		return [][]expr.Any{
-			slices.Concat(meta(expr.MetaKeyNFPROTO, unix.NFPROTO_IPV4), network(12, a)),
-			slices.Concat(meta(expr.MetaKeyNFPROTO, unix.NFPROTO_IPV4), network(16, a)),
-		}
+		return packets(addr)
 	default:
 		discovery := slices.Concat(meta(expr.MetaKeyNFPROTO, unix.NFPROTO_IPV6), meta(expr.MetaKeyL4PROTO, unix.IPPROTO_ICMPV6))
-		rules := [][]expr.Any{
-			slices.Concat(meta(expr.MetaKeyNFPROTO, unix.NFPROTO_IPV6), network(8, a)),
-			slices.Concat(meta(expr.MetaKeyNFPROTO, unix.NFPROTO_IPV6), network(24, a)),
-		}
+		rules := packets(addr)
 		// Neighbour solicitations and advertisements name their target 8 bytes after the type, and may come from and go to
 		// other addresses.
 		for _, kind := range []byte{135, 136} {
 			rules = append(rules, slices.Concat(discovery, transport(0, []byte{kind}), transport(8, a)))
 		}
 		return rules
+	}
+}
+
+// packets are the left sides of rules for what comes from the address and for what goes to it.
+func packets(addr netip.Addr) [][]expr.Any {
+	family := meta(expr.MetaKeyNFPROTO, icmpOf(addr).family)
+	return [][]expr.Any{
+		slices.Concat(family, network(from(addr), addr.AsSlice())),
+		slices.Concat(family, network(to(addr), addr.AsSlice())),
 	}
 }
 
