@@ -250,7 +250,7 @@ func (h *host) takeUpNext() {
 	h.seen = max(h.seen, p.Req.Epoch, p.Ruling.Epoch)
 	s.ruling = rules.Ruling{}
 	h.sessions = append(h.sessions, s)
-	s.act = &task{s: s, what: takingUp, prog: up.Program, all: s.Role == migration.Target || !found.Tree}
+	s.act = &task{s: s, what: takingUp, prog: up.Program, first: up.Program, all: s.Role == migration.Target || !found.Tree}
 	s.act.then = func() {
 		if p.Over() == "" && p.Ruling.Verdict != migration.Undecided && !s.Ruled {
 			h.decide(s, nil, p.Ruling.Verdict, p.Ruling.Epoch)
@@ -261,13 +261,32 @@ func (h *host) takeUpNext() {
 
 // tookUp goes on after a session has been taken up.
 func (h *host) tookUp(t *task) {
-	if t.err != nil { // Recover fails, and the worker ends
-		h.w.say(h.name, "the worker gives up: %v", t.err)
-		h.workerDies()
-		return
+	if t.err != nil {
+		if t.failed != rules.DropImages {
+			t.s.again = t.first
+		}
+		t.s.Done(rules.TellFailed, t.s.ruling.Verdict)
+		h.w.tell(t.s)
 	}
 	t.then()
 	h.takeUpNext()
+}
+
+// takeUpAgain tries again what has failed when a session was taken up, as worker/session's resumeAgain.
+func (h *host) takeUpAgain() {
+	if !h.serves() {
+		return
+	}
+	for _, s := range h.sessions {
+		if s.again == nil || s.act != nil {
+			continue
+		}
+		if p := s.Again(s.again); len(p) > 0 {
+			s.act = &task{s: s, what: takingUpAgain, prog: p}
+		} else {
+			s.again = nil
+		}
+	}
 }
 
 // heartbeat tells the leader of the host's boot, its sessions and its workload's end.

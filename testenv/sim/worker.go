@@ -26,8 +26,9 @@ type session struct {
 	acked     bool // and its acknowledgement
 	cancelled bool // its work is to end
 	work, act *task
-	settledBy bool // a verdict has been acted on: nobody looks out for the hold any more
-	heard     int  // when a leader last spoke of it, in ticks
+	again     rules.Program // of its taking up, which has failed
+	settledBy bool          // a verdict has been acted on: nobody looks out for the hold any more
+	heard     int           // when a leader last spoke of it, in ticks
 }
 
 // What a task is for.
@@ -39,6 +40,7 @@ const (
 	deciding
 	confirming
 	takingUp
+	takingUpAgain
 	watching
 )
 
@@ -47,6 +49,7 @@ type task struct {
 	s      *session
 	what   purpose
 	prog   rules.Program
+	first  rules.Program // taking up: prog as it was
 	pc     int
 	all    bool // tried to the end, whatever fails
 	err    error
@@ -282,6 +285,11 @@ func (t *task) next() bool {
 	case takingUp:
 		s.act = nil
 		h.tookUp(t)
+	case takingUpAgain:
+		s.act = nil
+		if t.err == nil || t.failed == rules.DropImages {
+			s.again = nil
+		}
 	case watching:
 		s.act = nil
 		if t.then != nil && t.err == nil {

@@ -175,6 +175,7 @@ func (w *world) pass(d time.Duration) {
 		w.heartbeat(h)
 	}
 	for _, h := range w.hosts {
+		h.takeUpAgain()
 		w.askVerdicts(h)
 	}
 	w.lead.act()

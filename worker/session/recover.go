@@ -27,7 +27,7 @@ func (r *Registry) Recover(ctx context.Context, records []journal.Record) error 
 		s.heard = time.Time{} // ask for its verdict at once
 		close(s.opened)
 		close(s.worked)
-		if err := r.takeUp(ctx, s, p); err != nil {
+		if err := r.takeUp(ctx, s, p); err != nil { // nothing is known of its tree: not even that it is held
 			return errs.New(errs.KindOf(err), "take up migration %s of %s: %w", p.Req.Migration, p.Req.Spec.Name, err)
 		}
 		r.mu.Lock()
@@ -85,7 +85,8 @@ func (r *Registry) takeUp(ctx context.Context, s *session, p *rules.Past) error 
 	case !found.Tree:
 		s.side = gone{s}
 	case p.Req.Role == migration.Source:
-		return resumeSource(ctx, s, lent, p, up.Program)
+		resumeSource(ctx, s, lent, p, up.Program)
+		return nil
 	default:
 		resumeTarget(ctx, s, shell, p, up.Program)
 		return nil
@@ -106,16 +107,34 @@ func (s *session) why(w rules.Why) *errs.Error {
 	return err
 }
 
-func resumeSource(ctx context.Context, s *session, lent tree.Lent, p *rules.Past, program rules.Program) error {
+func resumeSource(ctx context.Context, s *session, lent tree.Lent, p *rules.Past, program rules.Program) {
 	src := newSource(s)
 	s.side, src.lent, src.hold = src, lent, lent.Hold()
-	if p.Throttled != nil { // it was not frozen but for pulses, then: it is given back below
-		if err := lent.Unthrottle(p.Throttled.Before); err != nil {
-			return err
-		}
-	}
 	if s.diary.state.Holds && s.diary.state.FrozenAt.IsZero() {
 		src.setFrozen(time.Now())
+	}
+	err := src.resume(ctx, p, program)
+	if err == nil {
+		return
+	}
+	// One tree keeps no worker from the others. Coordinators hear why, and so do people.
+	s.log.Error("a tree could not be taken up as it should; this is tried again", "error", err)
+	why := s.failed
+	if why == nil {
+		why = err
+	}
+	s.failed = errs.New(errs.KindOf(why), "%w; taking it up has failed and is tried again: %w", why, err).WithNext("see the worker's log on %s", s.host.cfg.Host)
+	s.tryAll(ctx, rules.Program{rules.TellFailed})
+	go src.resumeAgain(s.host.ctx, p, program)
+}
+
+// resume does what is to be done with a source's tree after a restart.
+func (s *source) resume(ctx context.Context, p *rules.Past, program rules.Program) error {
+	if p.Throttled != nil { // it was not frozen but for pulses, then: it is given back below
+		if err := s.lent.Unthrottle(p.Throttled.Before); err != nil {
+			return errs.New(errs.KindOf(err), "give the tree its time back: %w", err)
+		}
+		p.Throttled = nil
 	}
 	op, err := s.run(ctx, program)
 	if op == rules.DropImages { // the tree runs as before, and coordinators are told; the sweep tries again
@@ -123,6 +142,30 @@ func resumeSource(ctx context.Context, s *session, lent tree.Lent, p *rules.Past
 		return nil
 	}
 	return err
+}
+
+// resumeEvery is how long after an attempt to resume a source's tree the next one begins.
+const resumeEvery = time.Second
+
+// resumeAgain is resume from the second attempt on, until it has been done or a verdict asks for it.
+func (s *source) resumeAgain(ctx context.Context, p *rules.Past, program rules.Program) {
+	for over := false; !over; {
+		select { // nothing announces that it can be done
+		case <-ctx.Done():
+			return
+		case <-time.After(resumeEvery):
+		}
+		own, free, err := s.act(ctx)
+		if err != nil {
+			return
+		}
+		again := s.facts().Again(program)
+		err = s.resume(own, p, again)
+		if over = err == nil; over && len(again) > 0 {
+			s.change("taken up as it should be, at last", func(*workerapi.SessionState) {})
+		}
+		free()
+	}
 }
 
 func resumeTarget(ctx context.Context, s *session, shell tree.Shell, p *rules.Past, program rules.Program) {

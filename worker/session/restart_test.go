@@ -1,9 +1,12 @@
 package session_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"drover/internal/errs"
@@ -56,6 +59,52 @@ func TestASourceThatCannotRemoveItsImagesSaysAllTheSameThatItFailed(t *testing.T
 	p.abort()
 	p.livesOnlyOn("alpha")
 	p.nothingIsLent()
+}
+
+// One tree that cannot be let go on keeps no worker from the others: it is tried again, with a verdict and without.
+func TestATreeThatCannotBeTakenUpKeepsNoWorkerFromTheOthers(t *testing.T) {
+	for _, step := range []string{"unfence", "thaw", "return"} {
+		for _, verdict := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, verdict %t", step, verdict), func(t *testing.T) {
+				p := newPair(t)
+				p.open()
+				p.await(p.source, workerapi.StepReady)
+				p.world.Fail("alpha:"+step, errBroken)
+				p.restart("alpha")
+				if st := p.state(p.source); st.Step != workerapi.StepFailed || !strings.Contains(st.Error, "is tried again") {
+					t.Errorf("after the restart it is %s: %s", st.Step, st.Error)
+				}
+				if !p.alpha.Busy(name) {
+					t.Error("the tree was given back")
+				}
+				if verdict {
+					if _, err := p.source.Decide(t.Context(), id, migration.Abort, at); err == nil {
+						t.Error("the verdict was carried out")
+					}
+				}
+				p.world.Fail("alpha:"+step, nil)
+				for p.alpha.Busy(name) && !verdict {
+					runtime.Gosched()
+				}
+				p.abort()
+				p.livesOnlyOn("alpha")
+				p.nothingIsLent()
+			})
+		}
+	}
+	t.Run("freeze", func(t *testing.T) {
+		p := newPair(t)
+		p.upTo(migration.Held)
+		p.alpha.LoseKeeper(name)
+		p.world.Fail("alpha:freeze", errBroken)
+		p.restart("alpha")
+		if st := p.state(p.source); st.Step != workerapi.StepFailed {
+			t.Errorf("after the restart it is %s: %s", st.Step, st.Error)
+		}
+		p.world.Fail("alpha:freeze", nil)
+		p.abort()
+		p.livesOnlyOn("alpha")
+	})
 }
 
 // A full disk, say.

@@ -1,6 +1,8 @@
 package rules
 
 import (
+	"slices"
+
 	"drover/internal/migration"
 	workerapi "drover/worker/api"
 )
@@ -61,6 +63,15 @@ func TakeUp(p *Past, f Found) TakenUp {
 func (s Session) takenUp(why Why, p Program) TakenUp {
 	s.Broken = why != ""
 	return TakenUp{Session: s, Program: p, Why: why}
+}
+
+// Again is what of the program that a source was taken up by is tried again, after it has failed; nil for nothing. A verdict that lets the tree
+// run asks for the same, or for the opposite, until it has been done.
+func (s *Session) Again(p Program) Program {
+	if s.Ended() || s.Returned || s.Verdict == migration.Abort || s.Verdict == migration.Reclaim {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(p), func(op Op) bool { return op == TellFailed })
 }
 
 func (s Session) takeUpSource(p *Past) TakenUp {
