@@ -145,7 +145,8 @@ func changeRoot(plan) error {
 }
 
 func nameHost(p plan) error {
-	if err := os.WriteFile("/etc/hostname", []byte(p.Name+"\n"), 0o644); err != nil {
+	// As long as on every other host: a tree that happens to have it open when it is dumped is not restored beside one of another size.
+	if err := os.WriteFile("/etc/hostname", fmt.Appendf(nil, "%-15s\n", p.Name), 0o644); err != nil {
 		return err
 	}
 	hosts := "127.0.0.1 localhost " + p.Name + "\n::1 localhost\n"
