@@ -40,7 +40,13 @@ type trial struct {
 	id             migration.ID
 	begun          chan struct{} // closed when it has an id
 	refused        error         // what the command that asked for the move said, if it failed
+	hangUp         func()        // ends the operator's command
+	sent           chan struct{} // closed when pages have been sent
 	aborted        chan struct{} // closed when the record says ABORTED
+
+	args []string // further ones of the move
+	// meanwhile passes between the blow and its repair; over is closed when the operator's command has ended. nil is stopFor, and no time after a kill.
+	meanwhile func(c *trial, over <-chan struct{})
 
 	lost    bool   // the tree is, as it may be
 	ended   string // in what it ended, for the table
@@ -48,17 +54,8 @@ type trial struct {
 	seconds float64
 }
 
-// arena is hosts on which points are gone through one after the other, with the tree that is struck.
-type arena struct {
-	*ground
-	service *service
-	seen    *witness.Trace            // of the tree
-	address string                    // that hears it
-	clean   map[string]map[string]int // what the hosts look like while the tree lives on that host
-}
-
 func TestKillPoints(t *testing.T) {
-	all := points()
+	all := points(matrix)
 	if *chaosOnly != "" {
 		want := regexp.MustCompile(*chaosOnly)
 		all = slices.DeleteFunc(all, func(p point) bool { return !want.MatchString(p.String()) })
@@ -67,27 +64,32 @@ func TestKillPoints(t *testing.T) {
 	rounds := *chaosRounds
 	if rounds == 0 {
 		if *chaosOnly == "" { // what is stopped, cut off, full or starved takes its time
-			all = slices.DeleteFunc(all, func(p point) bool { return p.what != killed })
+			fixed := points(deaths) // are gone through anyway
+			all = slices.DeleteFunc(all, func(p point) bool { return p.what != killed || slices.Contains(fixed, p) })
 		}
 		draws.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 		all, rounds = all[:min(len(all), *chaosDrawn)], 1
 	}
+	if a := goThrough(t, all, rounds, draws); a != nil {
+		a.close(t)
+	}
+}
+
+// goThrough strikes at every point, as often as that, and returns the arena unless the last one has left it as it should not be.
+func goThrough(t *testing.T, all []point, rounds int, draws *rand.Rand) (a *arena) {
+	t.Helper()
 	table := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
 	defer table.Flush()
 	fmt.Fprintln(table, "round\tpoint\toutcome\tseconds to one live copy\tconnection")
 	begun := time.Now()
-	var a *arena
 	failed := 0
 	for round := range rounds {
 		for n, p := range all {
 			if a == nil {
-				a = newArena(t)
+				a = newArena(t, coordinators, pair)
 			}
 			tr := &trial{arena: a, point: p}
-			ok := t.Run(p.String(), func(t *testing.T) { tr.t = t; tr.run(draws) })
-			if ok { // not within the point's own test, whose end would end the client's connection
-				tr.renew(t)
-			}
+			ok := tr.sub(t, p.String(), draws)
 			done, of := round*len(all)+n+1, rounds*len(all)
 			left := time.Since(begun) / time.Duration(done) * time.Duration(of-done)
 			verdict := fmt.Sprintf("%s\t%.1f\t%s", tr.ended, tr.seconds, tr.kept)
@@ -103,9 +105,17 @@ func TestKillPoints(t *testing.T) {
 			}
 		}
 	}
-	if a != nil {
-		a.close(t)
+	return a
+}
+
+// sub runs the trial as a test of its own within t.
+func (c *trial) sub(t *testing.T, name string, draws *rand.Rand) (ok bool) {
+	t.Helper()
+	ok = t.Run(name, func(t *testing.T) { c.t = t; c.run(draws) })
+	if ok { // not within the trial's own test, whose end would end the client's connection
+		c.renew(t)
 	}
+	return ok
 }
 
 // draw is what draws, by the seed that was given or a new one, which is told.
@@ -119,73 +129,15 @@ func draw(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(s, 0))
 }
 
-func newArena(t *testing.T) *arena {
+// strikeAt goes through a point, with further options of the move, and returns what became of the migration.
+func (a *arena) strikeAt(t *testing.T, p point, meanwhile func(c *trial, over <-chan struct{}), args ...string) api.Migration {
 	t.Helper()
-	a := &arena{ground: newGroundOf(t, cluster.Options{Drover: program("drover-halts"), Coordinators: coordinators, Workers: []string{"alpha", "beta"}}), clean: map[string]map[string]int{}}
-	a.seen, a.address = a.watch(t, 9000)
-	a.nameHosts(t)
-	for _, w := range a.Workers {
-		hosttest.Run(t, w.Host, "mkdir", "-p", haltsDir)
-	}
-	a.begin(t)
-	for _, to := range []string{"beta", "alpha"} {
-		if _, err := a.Migrate(t.Context(), nil, struckTree, to, quick...); err != nil {
-			t.Fatal(err)
-		}
-		a.service.lives(t, to)
-		a.clean[to] = a.present(t)
-	}
-	return a
+	c := &trial{arena: a, t: t, point: p, meanwhile: meanwhile, args: args}
+	return c.run(draw(t))
 }
 
-// nameHosts writes onto each host what a witnessed tree reads to say where it is.
-func (g *ground) nameHosts(t *testing.T) {
-	t.Helper()
-	for _, w := range g.Workers {
-		if err := os.WriteFile(w.Path("/etc/hostname"), []byte(w.Name), 0o644); err != nil { //nolint:gosec // it is no secret
-			t.Fatal(err)
-		}
-	}
-}
-
-// watch begins to hear a tree's heartbeat on the client's host, at that port, until the test ends.
-func (g *ground) watch(t *testing.T, port int) (seen *witness.Trace, address string) {
-	t.Helper()
-	address = fmt.Sprintf("10.77.0.99:%d", port)
-	conn, err := g.client.ListenPacket(t.Context(), "udp4", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen = &witness.Trace{}
-	heard := make(chan error, 1)
-	go func() { heard <- seen.Listen(conn) }()
-	t.Cleanup(func() {
-		conn.Close()
-		if err := <-heard; err != nil {
-			t.Error(err)
-		}
-	})
-	return seen, address
-}
-
-// begin starts the tree that is struck, on alpha.
-func (a *arena) begin(t *testing.T) {
-	t.Helper()
-	struck := small
-	struck.processes, struck.witness = 2, a.address
-	a.service = a.start(t, struckTree, "alpha", 0, struck)
-}
-
-func (a *arena) close(t *testing.T) {
-	t.Helper()
-	a.service.call.hangUp()
-	if err := a.Bed.Close(); err != nil {
-		t.Error(err)
-	}
-}
-
-// run goes through the point and holds what comes of it to what the design says.
-func (c *trial) run(draws *rand.Rand) {
+// run goes through the point, holds what comes of it to what the design says, and returns the migration.
+func (c *trial) run(draws *rand.Rand) api.Migration {
 	t := c.t
 	c.ended, c.kept = "?", "?"
 	w, err := c.Workload(t.Context(), struckTree)
@@ -207,35 +159,85 @@ func (c *trial) run(draws *rand.Rand) {
 	over := c.move(struckTree)
 	repaired := c.reachAndStrike(over, draws)
 	<-over
-	c.judge(repaired)
+	return c.judge(repaired)
+}
+
+// slow makes a copy last for so long that whatever happens in it, happens in it, though the target has kept pages of the tree; then hurry lets it go
+// on at full speed.
+var slow = []string{"--bandwidth", "200kB", "--compression", "none", "--max-rounds", "1"}
+
+// options are what the move is told.
+func (c *trial) options() []string {
+	p, o := c.point, slices.Clone(quick)
+	switch {
+	case p.at.slowly():
+		o = append(o, slow...)
+	case p.at == running:
+		o = append(o, "--probation", "2s")
+	}
+	switch p.who {
+	case theFiller: // a small tree's would have done its work before the tree is held
+		o = append(o, "--fill", "running")
+	case theLeader, theMajority: // on a busy machine it takes its time to elect another
+		o = append(o, "--freeze-deadline", "60s")
+	}
+	return append(o, c.args...)
+}
+
+// hurry lifts the limit that has stretched the copy, if there is somebody to lift it before the move is over.
+func (c *trial) hurry(over <-chan struct{}) {
+	select {
+	case <-c.begun:
+	case <-over:
+		return
+	}
+	for {
+		if _, err := c.Drover(c.t.Context(), "limit", string(c.id), "none"); err == nil {
+			return
+		}
+		select {
+		case <-over:
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// comesTo returns when the record says that the migration is in the phase.
+func (c *trial) comesTo(p migration.Phase) {
+	c.t.Helper()
+	<-c.begun
+	hosttest.Eventually(c.t, "the migration is "+string(p), func() bool {
+		var m api.Migration
+		return c.JSON(c.t.Context(), &m, "show", "migration/"+string(c.id)) == nil && m.Phase == p
+	})
 }
 
 // move begins to move a tree; the channel is closed when the command that asked for it has ended.
 func (c *trial) move(tree string) <-chan struct{} {
-	args := slices.Clone(quick)
-	if c.point.at.slowly() { // the round lasts longer than what is drawn, though the target has kept pages of it
-		args = append(args, "--bandwidth", "1MB", "--compression", "none", "--max-rounds", "1")
-	}
-	if c.point.who == theFiller { // a small tree's would have done its work before the tree is held
-		args = append(args, "--fill", "running")
-	}
-	c.begun, c.aborted = make(chan struct{}), make(chan struct{})
-	over, to, told := make(chan struct{}), c.target.Name, false
+	args := c.options()
+	c.begun, c.sent, c.aborted = make(chan struct{}), make(chan struct{}), make(chan struct{})
+	over, to, sent, told := make(chan struct{}), c.target.Name, false, false
+	ctx, cancel := context.WithTimeout(c.t.Context(), hosttest.Patience)
+	c.hangUp = cancel
 	go func() {
 		defer close(over)
+		defer cancel()
 		see := func(m api.Migration) {
 			if c.id == "" {
 				c.id = m.ID
 				close(c.begun)
+			}
+			if m.Progress.PagesSent > 0 && !sent {
+				sent = true
+				close(c.sent)
 			}
 			if m.Phase == migration.Aborted && !told {
 				told = true
 				close(c.aborted)
 			}
 		}
-		ctx, cancel := context.WithTimeout(c.t.Context(), hosttest.Patience)
-		defer cancel()
-		_, _ = c.Migrate(ctx, see, tree, to, args...) // what became of it is the record's to say
+		_, c.refused = c.Migrate(ctx, see, tree, to, args...) // what became of it is the record's to say
 	}()
 	return over
 }
@@ -261,6 +263,14 @@ func (c *trial) reachAndStrike(over <-chan struct{}, draws *rand.Rand) time.Time
 		<-over
 		t.Fatalf("the move did not come to: %s: %v", p.at, c.refused)
 	}
+	if p.at.sends {
+		at.letGo()
+		select {
+		case <-c.sent:
+		case <-over:
+			t.Fatalf("no pages were sent: %v", c.refused)
+		}
+	}
 	if p.at.within > 0 {
 		at.letGo()
 		<-time.After(time.Duration(draws.Int64N(int64(p.at.within))))
@@ -276,16 +286,22 @@ func (c *trial) reachAndStrike(over <-chan struct{}, draws *rand.Rand) time.Time
 		repair = func() {}
 	}
 	at.letGo()
-	if p.what != killed {
+	switch {
+	case c.meanwhile != nil:
+		c.meanwhile(c, over)
+	case p.what != killed:
 		<-time.After(*stopFor)
 	}
 	repair()
+	if p.at.slowly() {
+		c.hurry(over)
+	}
 	c.seen.Note("repaired")
 	return time.Now()
 }
 
-// judge waits for the end of the migration and looks at what there is then.
-func (c *trial) judge(repaired time.Time) {
+// judge waits for the end of the migration, looks at what there is then, and returns the migration.
+func (c *trial) judge(repaired time.Time) api.Migration {
 	t := c.t
 	if c.id == "" {
 		t.Fatal("the move did not begin")
@@ -296,6 +312,7 @@ func (c *trial) judge(repaired time.Time) {
 	home := tenures[len(tenures)-1].Host
 	c.ended = map[bool]string{true: "source", false: "target"}[home == m.Source]
 	c.proved(t, m.ID)
+	t.Logf("it ended %s: %s", m.Phase, m.Reason)
 	if err := c.seen.Judge(tenures...); err != nil {
 		t.Error(err)
 	}
@@ -305,7 +322,7 @@ func (c *trial) judge(repaired time.Time) {
 			c.ended = "ended, as documented"
 		}
 		c.lost = true
-		return
+		return m
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), aliveWithin)
 	defer cancel()
@@ -322,6 +339,7 @@ func (c *trial) judge(repaired time.Time) {
 	c.connection(m)
 	c.service.lives(t, home)
 	c.nothingNew(home)
+	return m
 }
 
 // tenuresBy are those that a migration's verdict adds.
@@ -366,22 +384,6 @@ func (c *trial) renew(t *testing.T) {
 	case c.kept == "lost":
 		c.service.dial(t)
 	}
-}
-
-// numbers are what differs between a process or a network namespace and the one that takes its place.
-var numbers = regexp.MustCompile(`process \d+ |net:\[\d+\]`)
-
-// present counts what exists on the hosts, processes by their command lines.
-func (a *arena) present(t *testing.T) map[string]int {
-	t.Helper()
-	seen := map[string]int{}
-	for thing := range a.footprint(t).things {
-		if strings.HasSuffix(thing, " descriptors") || expected(thing) {
-			continue
-		}
-		seen[numbers.ReplaceAllString(thing, "… ")]++
-	}
-	return seen
 }
 
 // unnamed removes the empty directory that a CRIU leaves which is killed before its log has named it, and says whether the thing is one.

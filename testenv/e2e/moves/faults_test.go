@@ -13,7 +13,13 @@ import (
 	"drover/internal/migration"
 	"drover/testenv/cluster"
 	"drover/testenv/host"
-	"drover/testenv/host/hosttest"
+)
+
+// Command lines, with spaces between the words.
+const (
+	keeper = "^drover keeper run"
+	filler = "^drover keeper fill"
+	criu   = "^(criu: |/usr/sbin/criu swrk)" // it has a title of its own once it has a request
 )
 
 // commandLines tell a party's processes on a host.
@@ -24,6 +30,13 @@ var commandLines = map[party]*regexp.Regexp{
 // strike lets the fault happen. The repair that it returns undoes what of it lasts; nobody can repair before some time has passed, which is
 // for the caller to see to.
 func (c *trial) strike(p point) (repair func(), err error) {
+	if all, several := together[p.who]; several {
+		var blows []blow
+		for _, v := range all {
+			blows = append(blows, func() (func(), error) { return c.strike(point{at: p.at, who: v.who, role: v.role, what: p.what}) })
+		}
+		return inTurn(blows...)
+	}
 	switch p.who {
 	case theHost:
 		m := c.side(p.role)
@@ -36,12 +49,44 @@ func (c *trial) strike(p point) (repair func(), err error) {
 		return c.strikeDaemon(c.side(p.role), p.what)
 	case theLeader:
 		return c.strikeDaemon(c.leader(c.t), p.what)
+	case theMajority:
+		leader := c.leader(c.t)
+		other := c.Coordinators[0]
+		if other == leader {
+			other = c.Coordinators[1]
+		}
+		return inTurn(func() (func(), error) { return c.strikeDaemon(leader, p.what) }, func() (func(), error) { return c.strikeDaemon(other, p.what) })
+	case theCommand:
+		<-c.begun
+		c.hangUp()
+		return func() {}, nil
 	}
 	pids, err := c.find(p)
 	if err != nil {
 		return nil, err
 	}
 	return c.strikeProcesses(c.side(p.role), pids, p.what)
+}
+
+// blow is a fault that happens when it is called; see strike.
+type blow func() (repair func(), err error)
+
+// inTurn is several blows as one. They are repaired when all have been dealt.
+func inTurn(blows ...blow) (repair func(), err error) {
+	var repairs []func()
+	repair = func() {
+		for _, r := range repairs {
+			r()
+		}
+	}
+	for _, b := range blows {
+		again, err := b()
+		if err != nil {
+			return repair, err
+		}
+		repairs = append(repairs, again)
+	}
+	return repair, nil
 }
 
 // find waits, where the boundary is not a halt, until the party is there.
@@ -143,6 +188,12 @@ func (c *trial) strikeLink(p point) (repair func(), err error) {
 	return func() { c.complain(nft("delete", "table", "inet", "cut")) }, nft(fmt.Sprintf(cutTable, peer))
 }
 
+// cutTable lets nothing pass between a host and the address; everybody else reaches both.
+const cutTable = `table inet cut {
+	chain in { type filter hook input priority 0; ip saddr %[1]s drop; }
+	chain out { type filter hook output priority 0; ip daddr %[1]s drop; }
+}`
+
 // fillDisk lets a host's worker write nothing more to its disk, and nothing into the file system in memory that images lie in.
 func (c *trial) fillDisk(m *cluster.Member) (repair func(), err error) {
 	if _, err := m.Run(c.t.Context(), "sh", "-c", "mount -n -o remount,size=$(($(df -k --output=used /run | tail -n 1) + 4))k /run"); err != nil {
@@ -174,7 +225,6 @@ func (c *trial) bootAgain(m *cluster.Member) {
 		c.t.Error(err)
 		return
 	}
-	hosttest.Run(c.t, m.Host, "mkdir", "-p", haltsDir)
 	c.complain(m.Restart(context.WithoutCancel(c.t.Context())))
 }
 

@@ -19,6 +19,9 @@ type footprint struct {
 	descriptors map[*cluster.Member]int // of daemons
 }
 
+// spare is how many more descriptors a daemon may have after somebody died: another leads, and is connected to everybody.
+const spare = 12
+
 // expected are things that come and stay by design: Raft's snapshots, which come when they come, and the memory of a workload's
 // epoch; and drover's own empty cgroups, which a reboot takes along.
 func expected(thing string) bool {

@@ -1,6 +1,7 @@
 package moves
 
 import (
+	"encoding/json"
 	"testing"
 
 	"drover/coordinator/api"
@@ -175,4 +176,24 @@ func (g *ground) outcome(t *testing.T, id migration.ID) (m api.Migration) {
 		return g.JSON(t.Context(), &m, "show", "migration/"+string(id)) == nil && m.Phase.Final()
 	})
 	return m
+}
+
+// proved fails the test unless the evidence shows that the migration is over and broke no rule.
+func (g *ground) proved(t *testing.T, id migration.ID) {
+	t.Helper()
+	e := g.evidence(t, id)
+	if !e.Over || len(e.Wrong) > 0 {
+		t.Errorf("the evidence on %s: over %t, wrong %q", id, e.Over, e.Wrong)
+	}
+	t.Logf("not known: %q", e.Unknown) // a worker that was restarted cannot say when the tree first ran
+}
+
+// evidence is what `drover prove` prints.
+func (g *ground) evidence(t *testing.T, id migration.ID) (e api.Evidence) {
+	t.Helper()
+	out, _ := g.Drover(t.Context(), "prove", string(id), "--json") // the exit code says whether it is complete
+	if err := json.Unmarshal([]byte(out), &e); err != nil {
+		t.Errorf("drover prove printed %q: %v", out, err)
+	}
+	return e
 }

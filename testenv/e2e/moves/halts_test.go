@@ -60,8 +60,9 @@ func (h *halt) reached(over <-chan struct{}) bool {
 	return err == nil
 }
 
-// letGo lets the session go on, or disarms the boundary. It may be called twice.
+// letGo lets the session go on, or disarms the boundary, and leaves nothing of it on the host. It may be called twice.
 func (h *halt) letGo() {
 	h.pipe.Close()
 	_ = os.Remove(h.path)
+	_ = os.Remove(filepath.Dir(h.path)) // unless there is another
 }

@@ -14,6 +14,7 @@ type boundary struct {
 	role   migration.Role
 	op     rules.Op
 	within time.Duration // 0: just before the op; else a drawn part of this time after it has begun
+	sends  bool          // not before the op, but once it has sent pages
 	undo   bool          // the operator aborts while both trees are held: the op is one of undoing
 }
 
@@ -22,6 +23,9 @@ func (b boundary) String() string {
 	if b.within > 0 {
 		s = fmt.Sprintf("%s within %q", b.role, b.op)
 	}
+	if b.sends {
+		s = fmt.Sprintf("%s has sent pages in %q", b.role, b.op)
+	}
 	if b.undo {
 		s += " of an abort"
 	}
@@ -29,7 +33,7 @@ func (b boundary) String() string {
 }
 
 // slowly says whether the copy has to be stretched for the boundary to last.
-func (b boundary) slowly() bool { return b.op == rules.Copy && b.within > 0 }
+func (b boundary) slowly() bool { return b.op == rules.Copy && (b.within > 0 || b.sends) }
 
 // party is who is struck.
 type party string
@@ -43,7 +47,30 @@ const (
 	theHost   party = "host"
 	theLink   party = "link"
 	theDisk   party = "disk"
+
+	theMajority party = "majority of the coordinators"
+	theCommand  party = "operator's command"
+
+	// Several at once, which have no side as a whole.
+	keeperHereCRIUThere party = "source's keeper and target's CRIU"
+	bothCRIUs           party = "source's CRIU and target's CRIU"
+	allThatHold         party = "source's CRIU and keeper and target's CRIU"
+	allThatHoldOrTell   party = "source's CRIU, keeper and worker and target's CRIU"
 )
+
+// victim is a party on its side.
+type victim struct {
+	who  party
+	role migration.Role
+}
+
+// together are those that are struck as one, in this order. A source's CRIU that dies after its keeper undoes the dump, which is another case.
+var together = map[party][]victim{
+	keeperHereCRIUThere: {{theKeeper, src}, {theCRIU, dst}},
+	bothCRIUs:           {{theCRIU, src}, {theCRIU, dst}},
+	allThatHold:         {{theCRIU, src}, {theKeeper, src}, {theCRIU, dst}},
+	allThatHoldOrTell:   {{theCRIU, src}, {theKeeper, src}, {theCRIU, dst}, {theWorker, src}},
+}
 
 // fault is what strikes it.
 type fault string
@@ -75,7 +102,7 @@ const (
 type point struct {
 	at   boundary
 	who  party
-	role migration.Role // on which side; "" for the leader and the link
+	role migration.Role // on which side; "" for those that are on none, and for several
 	what fault
 	ends ending
 }
@@ -113,7 +140,7 @@ var (
 	midRelease = boundary{role: dst, op: rules.LetRun, within: 30 * time.Millisecond}
 	filling    = boundary{role: dst, op: rules.TellReleased, within: 30 * time.Millisecond}
 
-	copies     = []boundary{before(src, rules.Copy)[0], inRounds}
+	copies     = []boundary{before(src, rules.Copy)[0], inRounds, copying}
 	freezing   = before(src, rules.WriteFreeze, rules.Dump)
 	sourceHold = before(src, rules.TellFrozen, rules.WriteFrozen, rules.SendRest, rules.AwaitFrozen, rules.Finish, rules.TellStaged)
 	staged     = before(dst, rules.TellStaged, rules.WriteHold, rules.Restore)
@@ -129,18 +156,23 @@ var (
 
 func join(parts ...[]boundary) []boundary { return slices.Concat(parts...) }
 
-// matrix is who is struck by what, where, and what has to come of it. What a row says of the end is docs/protocol.md's "Who dies, what
-// happens"; either is said where a race or a deadline, not the protocol, decides.
-var matrix = []struct {
+// row is points that differ only in when it happens.
+type row struct {
 	who  party
 	role migration.Role
 	what fault
 	at   []boundary
 	ends ending
-}{
-	{theLeader, "", killed, join(copies[1:], freezing[:1], sourceHold[:1], staged[1:2], targetHold[2:], decidedDst[:1], decidedSrc[:1], ran[1:], confirmSrc[:2], confirmDst[:1]), there},
+}
+
+// matrix is who is struck by what, where, and what has to come of it. What a row says of the end is docs/protocol.md's "Who dies, what
+// happens"; either is said where a race or a deadline, not the protocol, decides.
+var matrix = []row{
+	{theLeader, "", killed, join(copies[1:], freezing[:1], sourceHold[:1], staged[1:2], targetHold[2:], decidedDst, decidedSrc[:1], ran[1:], confirmSrc[:2], confirmDst[:1]), there},
 	{theLeader, "", killed, join(undoSrc[:1], undoSrc[5:6], undoDst[:1], undoDst[3:4]), here},
 	{theLeader, "", stopped, join(copies[1:], sourceHold[:1], targetHold[2:], ran[1:2]), either},
+	{theMajority, "", killed, join(copies[1:], sourceHold[:1], targetHold[2:], decidedDst[2:]), there},
+	{theCommand, "", killed, copies[1:], there},
 
 	{theWorker, src, killed, join(copies, freezing[:1]), here},
 	{theWorker, src, killed, join(freezing[1:], []boundary{midDump}), either},
@@ -152,7 +184,7 @@ var matrix = []struct {
 
 	{theWorker, dst, killed, join(copies, staged), here},
 	{theWorker, dst, killed, []boundary{midRestore, targetHold[0], targetHold[1]}, either},
-	{theWorker, dst, killed, join(targetHold[2:], decidedDst, ran, confirmDst, confirmSrc[:1]), there},
+	{theWorker, dst, killed, join(targetHold[2:], decidedDst, decidedSrc[:1], ran, confirmDst, confirmSrc[:1]), there},
 	{theWorker, dst, killed, []boundary{midRelease, filling}, either},
 	{theWorker, dst, killed, undoDst, here},
 	{theWorker, dst, stopped, join(copies[1:], staged, targetHold, decidedDst, ran[1:2]), either},
@@ -181,6 +213,11 @@ var matrix = []struct {
 	{theCRIU, dst, killed, []boundary{midRelease}, either},
 	{theCRIU, dst, killed, undoDst[2:3], here},
 	{theCRIU, dst, stopped, join([]boundary{midRestore}, targetHold[2:], decidedDst[2:]), either},
+
+	{keeperHereCRIUThere, "", killed, targetHold[2:], here},
+	{bothCRIUs, "", killed, targetHold[2:], here},
+	{allThatHold, "", killed, targetHold[2:], here},
+	{allThatHoldOrTell, "", killed, targetHold[2:], here},
 
 	{theFiller, dst, killed, join(copies[1:], staged[2:], targetHold[:1]), here},
 	{theFiller, dst, killed, join(targetHold[2:], decidedDst[2:], []boundary{filling}), either},
@@ -212,9 +249,9 @@ var matrix = []struct {
 	{theHost, dst, killed, join(decidedDst[2:], ran[1:2]), here},
 }
 
-// points is the matrix, case by case.
-func points() (all []point) {
-	for _, row := range matrix {
+// points are rows, case by case.
+func points(rows []row) (all []point) {
+	for _, row := range rows {
 		for _, at := range row.at {
 			all = append(all, point{at, row.who, row.role, row.what, row.ends})
 		}

@@ -12,7 +12,6 @@ import (
 	"drover/coordinator/api"
 	"drover/internal/migration"
 	"drover/testenv/cluster"
-	"drover/testenv/host"
 	"drover/testenv/host/hosttest"
 )
 
@@ -193,43 +192,6 @@ func restart(t *testing.T, m *cluster.Member) {
 	if err := m.Restart(t.Context()); err != nil {
 		t.Error(err)
 	}
-}
-
-// The workers cannot reach each other any more while the tree is frozen; the coordinator reaches both.
-func TestATreeWhoseLinkDiesInTheFreezeRunsAgainAtItsFreezeDeadline(t *testing.T) {
-	g := newGround(t, []string{"ceres"}, "alpha", "beta")
-	s := g.start(t, "patient", "alpha", 0, small)
-	var cutAt time.Time
-	var sc *scene
-	m, err := g.move(t, s, copying, func(now *scene) {
-		sc = now
-		if err := sc.source.Link().Set(host.Shape{Rate: 8e6}); err != nil { // the final pass takes seconds
-			t.Error(err)
-		}
-		sc.then = func(m api.Migration) {
-			if m.Phase == migration.Frozen && cutAt.IsZero() {
-				sc.says(sc.source, "step=frozen")
-				sc.cut()
-				cutAt = time.Now()
-			}
-		}
-	}, "--freeze-deadline", "3s")
-	if cutAt.IsZero() {
-		t.Fatalf("it ended %s before the link was cut: %v", m.Phase, err)
-	}
-	if err == nil || !strings.Contains(m.Reason, "the cut-over took longer than 3s") {
-		t.Errorf("it ended %s, because of %q: %v", m.Phase, m.Reason, err)
-	}
-	if stood := time.Since(cutAt); stood > 15*time.Second {
-		t.Errorf("it was over %s after the cut", stood)
-	}
-	sc.heal()
-	if err := sc.source.Link().Set(host.Shape{}); err != nil {
-		t.Error(err)
-	}
-	s.hasEnded(t, m.ID, atSource)
-	s.end(t)
-	g.nothingLeft(t, 0)
 }
 
 // Every move says what was expected of it and by how much that was off. By how much it is off here is this machine's load: how past moves
