@@ -2,9 +2,12 @@ package moves
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -67,34 +70,44 @@ func (r *restless) runsFreely(on *cluster.Member) {
 	})
 }
 
-// use is how much of the processors it had used when.
-type use struct {
-	at   time.Time
-	used time.Duration
+// taken is what the kernel had been told to take from a tree when: percent of one processor in each period.
+type taken struct {
+	at      time.Time
+	percent int
 }
 
-// use is how much it has used on that host, if it is there.
-func (r *restless) use(on *cluster.Member) (u []use) {
-	r.t.Helper()
-	said, err := on.Run(r.t.Context(), "sh", "-c", "cat /proc/$(head -n 1 /sys/fs/cgroup/drover/"+r.name+"/cgroup.procs)/stat")
-	if err != nil {
-		return nil
-	}
-	ticks := 0
-	for _, f := range strings.Fields(said[strings.LastIndex(said, ")"):])[12:14] { // utime and stime, in hundredths of a second
-		n, err := strconv.Atoi(f)
-		if err != nil {
-			r.t.Fatalf("%q: %v", said, err)
+// watchTaken looks again and again what is taken from it on a host, until stop: how long each pulse was in which its group was told to be
+// frozen, or what quota the group has. A busy machine makes a pulse longer, and the quota smaller, which is a share of what the tree could use.
+func (r *restless) watchTaken(on *cluster.Member) (stop func() []taken) {
+	const period = 50 * time.Millisecond // of pulses
+	group, done, all := on.Path("/sys/fs/cgroup/drover/"+r.name), make(chan struct{}), make(chan []taken)
+	go func() {
+		var seen []taken
+		var pulse time.Time // since when it is frozen
+		for tick := time.NewTicker(time.Millisecond); ; {
+			select {
+			case <-tick.C:
+			case <-done:
+				all <- seen
+				return
+			}
+			now := time.Now()
+			var quota, of int
+			max, _ := os.ReadFile(filepath.Join(group, "cpu.max")) // "max 100000" is no quota
+			if n, _ := fmt.Sscan(string(max), &quota, &of); n == 2 {
+				seen = append(seen, taken{now, 100 - 100*quota/of})
+			}
+			freeze, _ := os.ReadFile(filepath.Join(group, "cgroup.freeze")) // there is none when it has left
+			switch frozen := strings.TrimSpace(string(freeze)) == "1"; {
+			case frozen && pulse.IsZero():
+				pulse = now
+			case !frozen && !pulse.IsZero():
+				seen = append(seen, taken{now, int(100 * now.Sub(pulse) / period)})
+				pulse = time.Time{}
+			}
 		}
-		ticks += n
-	}
-	return []use{{time.Now(), time.Duration(ticks) * 10 * time.Millisecond}}
-}
-
-// share is how much of a processor was used from the first to the last.
-func share(of []use) float64 {
-	first, last := of[0], of[len(of)-1]
-	return (last.used - first.used).Seconds() / last.at.Sub(first.at).Seconds()
+	}()
+	return func() []taken { close(done); return <-all }
 }
 
 func median(of []int) int {
@@ -108,43 +121,54 @@ var never = []string{"--downtime", "1ms", "--patience", "500ms", "--max-rounds",
 func TestATreeThatNeverSettlesIsSlowedDownAndThenMovesOverItsBudget(t *testing.T) {
 	g := newGround(t, []string{"ceres"}, "alpha", "beta")
 	r := g.restless(t, "busy")
-	var levels []int
-	used := map[int][]use{0: r.use(g.worker(t, "alpha"))}
-	hosttest.Eventually(t, "it has used the processor for a while", func() bool { // what it uses is counted in hundredths of a second
-		now := r.use(g.worker(t, "alpha"))
-		if len(used[0]) == 0 || len(now) == 0 || now[0].used < used[0][0].used+200*time.Millisecond {
-			return false
-		}
-		used[0] = append(used[0], now...)
-		return true
-	})
-	m, err := g.Migrate(t.Context(), func(m api.Migration) {
-		at := m.Progress.Throttle
-		if at > 0 && (len(levels) == 0 || levels[len(levels)-1] != at) {
-			levels = append(levels, at)
-		}
-		if at == 80 && m.Phase == migration.Copying {
-			used[at] = append(used[at], r.use(g.worker(t, "alpha"))...)
-		}
-	}, r.name, "beta", append(never, "--policy", "must-move")...)
+	source := g.worker(t, "alpha")
+	stop := r.watchTaken(source)
+	from := len(source.Daemon.Log())
+	m, err := g.Migrate(t.Context(), nil, r.name, "beta", append(never, "--policy", "must-move")...)
+	seen := stop()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(levels, []int{20, 40, 60, 80}) {
+	var levels []string
+	var since, until time.Time // the highest level
+	for line := range strings.Lines(source.Daemon.Log()[from:]) {
+		said := noted.FindStringSubmatch(line)
+		if said == nil {
+			continue
+		}
+		at, err := time.Parse(time.RFC3339, said[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if said[2] == "" {
+			until = at
+			continue
+		}
+		levels, since = append(levels, said[2]), at
+	}
+	if !slices.Equal(levels, []string{"20", "40", "60", "80"}) {
 		t.Errorf("it was slowed down by %v", levels)
 	}
 	if said := strings.Join(recorded(m), "\n"); !strings.Contains(said, "over the budget") || !strings.Contains(said, "80 %") || !m.Downtime.Missed {
 		t.Errorf("the record does not say that it went over its budget:\n%s", said)
 	}
 	r.runsFreely(g.worker(t, "beta"))
-	free, slow := share(used[0]), share(used[80])
-	if slow > free/2 {
-		t.Errorf("it used %.2f of a processor at 80 %%, %.2f before", slow, free)
+	var percents []int
+	for _, told := range seen {
+		if told.at.After(since) && told.at.Before(until) {
+			percents = append(percents, told.percent)
+		}
 	}
-	t.Logf("it used %.2f of a processor at 80 %%, %.2f before; blackout %s, predicted %s", slow, free, m.Downtime.Measured, m.Downtime.Predicted)
+	if len(percents) == 0 || median(percents) < 75 {
+		t.Errorf("at 80 %% there was taken from it in each period, percent: %v", percents)
+	}
+	t.Logf("at 80 %%, for %s, there was taken from it in each period, percent: %v; blackout %s, predicted %s", until.Sub(since), percents, m.Downtime.Measured, m.Downtime.Predicted)
 	g.drover(t, "rm", "--force", r.name)
 	g.nothingLeft(t, 0)
 }
+
+// noted are a source's words in its log on what it takes from its tree, and that it will take no more; with when it said so.
+var noted = regexp.MustCompile(`time=(\S+) .*note="(?:taking (\d+) % of its time|over the budget)`)
 
 func TestAGentleMoveGivesUpAndSaysWhatItWouldHaveCost(t *testing.T) {
 	g := newGround(t, []string{"ceres"}, "alpha", "beta")
