@@ -9,7 +9,8 @@ import (
 )
 
 // AddLazy notes in the pagemap of a process that a lazy dump in dir has left pages out, as CRIU would have noted it: as far as they lie in
-// mappings whose memory such a dump leaves out. What the pagemap says of a page already stays. left need not be in order and may overlap.
+// mappings whose memory such a dump leaves out. What the pagemap says of a page already stays, and what CRIU has
+// written is not left out. left need not be in order and may overlap.
 // Pages that a lazy dump must not leave out are an error: they would be lost. pid is as in the tree's own pid namespace.
 func AddLazy(dir string, pid uint64, left []Range) error {
 	space := Space{Process, pid}
@@ -34,8 +35,11 @@ func AddLazy(dir string, pid uint64, left []Range) error {
 	if lost, _ := parted(left, joined(dumped)); len(lost) > 0 {
 		return bad(PagemapName(space), "page %#x was left out of a mapping that a lazy dump has", lost[0].Start)
 	}
-	for _, e := range entries {
+	for i, e := range entries {
 		known = append(known, Range{e.Addr, e.End()})
+		if e.Flags&PEPresent != 0 { // a lazy restore is not to take it for left out
+			entries[i].Flags &^= PELazy
+		}
 	}
 	ours, _ := parted(left, joined(lazy))
 	_, ours = parted(ours, known)

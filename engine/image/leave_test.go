@@ -71,7 +71,7 @@ func TestPagesLeftOutAreNotedInThePagemap(t *testing.T) {
 				t.Fatal(err)
 			}
 			one := make([]byte, PageSize)
-			if err := errors.Join(w.Run(page(15), PEPresent, one), w.Run(page(22), PEPresent, append(one, one...)), w.Close()); err != nil {
+			if err := errors.Join(w.Run(page(15), PEPresent|PELazy, one), w.Run(page(22), PEPresent, append(one, one...)), w.Close()); err != nil {
 				t.Fatal(err)
 			}
 			err = AddLazy(dir, 7, c.left)

@@ -50,8 +50,9 @@ func readMappings(dir string, pid uint64) (all []mapping, err error) {
 		if !ok {
 			return bad(name, "its entry cannot be read")
 		}
-		for _, b := range mm.bytes[14] {
-			vma, ok := parse(b)
+		var vma fields
+		for b := range mm.strings(14) {
+			vma, ok = parseInto(vma, b)
 			start, has := vma.one(1)
 			end, also := vma.one(2)
 			if !ok || !has || !also || start >= end {

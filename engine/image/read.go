@@ -35,8 +35,10 @@ func ReadPagemap(dir string, s Space) (pagesID uint32, entries []Entry, err erro
 
 // pagemapDecoder takes the records of a pagemap: a head with the number of the pages file, then entries.
 func pagemapDecoder(name string, pagesID *uint32, entries *[]Entry) func([]byte) error {
+	var f fields
 	return func(b []byte) error {
-		f, ok := parse(b)
+		var ok bool
+		f, ok = parseInto(f, b)
 		first, has := f.one(1)
 		if !ok || !has {
 			return bad(name, "entry %d cannot be read", len(*entries))

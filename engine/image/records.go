@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 
@@ -90,57 +91,85 @@ func word(r io.Reader) (uint32, error) {
 	return binary.LittleEndian.Uint32(b[:]), nil
 }
 
-// fields are a protobuf message's varint and bytes fields by number; of repeated ones all are kept.
-type fields struct {
-	numbers map[protowire.Number][]uint64
-	bytes   map[protowire.Number][][]byte
+// fields are a protobuf message's varint and bytes fields, in its order: an image of many mappings has as many messages, which are read in
+// the freeze.
+type fields []field
+
+type field struct {
+	num    protowire.Number
+	number uint64
+	bytes  []byte // nil of a varint
 }
 
 // parse takes a message apart. What it does not know it skips.
-func parse(b []byte) (fields, bool) {
-	f := fields{map[protowire.Number][]uint64{}, map[protowire.Number][][]byte{}}
+func parse(b []byte) (fields, bool) { return parseInto(nil, b) }
+
+// parseInto is parse that uses the memory of fields that are needed no more.
+func parseInto(all fields, b []byte) (fields, bool) {
+	all = all[:0]
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)
 		if n < 0 {
-			return f, false
+			return all, false
 		}
 		b = b[n:]
+		f := field{num: num}
 		switch typ {
 		case protowire.VarintType:
-			var v uint64
-			if v, n = protowire.ConsumeVarint(b); n >= 0 {
-				f.numbers[num] = append(f.numbers[num], v)
-			}
+			f.number, n = protowire.ConsumeVarint(b)
+			all = append(all, f)
 		case protowire.BytesType:
-			var v []byte
-			if v, n = protowire.ConsumeBytes(b); n >= 0 {
-				f.bytes[num] = append(f.bytes[num], v)
-			}
+			f.bytes, n = protowire.ConsumeBytes(b)
+			all = append(all, f)
 		default:
 			n = protowire.ConsumeFieldValue(num, typ, b)
 		}
 		if n < 0 {
-			return f, false
+			return all, false
 		}
 		b = b[n:]
 	}
-	return f, true
+	return all, true
+}
+
+// numbers are the values of a varint field, which may be repeated.
+func (f fields) numbers(num protowire.Number) iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		for _, one := range f {
+			if one.num == num && one.bytes == nil && !yield(one.number) {
+				return
+			}
+		}
+	}
+}
+
+// strings are the values of a field of bytes (text, a message), which may be repeated.
+func (f fields) strings(num protowire.Number) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for _, one := range f {
+			if one.num == num && one.bytes != nil && !yield(one.bytes) {
+				return
+			}
+		}
+	}
 }
 
 // one is the only value of a field.
-func (f fields) one(num protowire.Number) (uint64, bool) {
-	v := f.numbers[num]
-	if len(v) == 0 {
-		return 0, false
+func (f fields) one(num protowire.Number) (v uint64, has bool) {
+	for n := range f.numbers(num) {
+		v, has = n, true
 	}
-	return v[len(v)-1], true
+	return v, has
 }
 
 // message is the only value of a field that is a message itself.
 func (f fields) message(num protowire.Number) (fields, bool) {
-	v := f.bytes[num]
-	if len(v) == 0 {
-		return fields{}, false
+	var last []byte
+	for b := range f.strings(num) {
+		last = b
 	}
-	return parse(v[len(v)-1])
+	if last == nil {
+		return nil, false
+	}
+	return parse(last)
 }

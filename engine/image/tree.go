@@ -41,8 +41,8 @@ func ReadInventory(dir string) (Inventory, error) {
 			return bad(name, "its entry cannot be read")
 		}
 		inv.Version = uint32(version)
-		if id := f.bytes[13]; len(id) > 0 {
-			inv.RunID = string(id[len(id)-1])
+		for id := range f.strings(13) {
+			inv.RunID = string(id)
 		}
 		return nil
 	})
@@ -64,7 +64,7 @@ func ReadTasks(dir string) ([]Task, error) {
 		}
 		parent, _ := f.one(2)
 		t := Task{Pid: int(pid), Parent: int(parent)}
-		for _, tid := range f.numbers[5] {
+		for tid := range f.numbers(5) {
 			t.Threads = append(t.Threads, int(tid))
 		}
 		tasks = append(tasks, t)
