@@ -27,7 +27,7 @@ const (
 func mayLeave(t engine.Tree, o engine.Options, unseen bool) error {
 	var pages []uint64
 	for _, pid := range proc.OfTree(t) {
-		if locked, err := statusNumber(pid, "VmLck"); unseen && err == nil && locked == 0 {
+		if unseen && !hasLocked(pid) {
 			continue
 		}
 		pages = append(pages, anonymousPages(pid))

@@ -37,7 +37,9 @@ type unseen struct {
 // unseenSpace is one process's.
 type unseenSpace struct {
 	inner uint64        // its pid in the tree's own namespace
-	may   []image.Range // private anonymous mappings; rise
+	may   []image.Range // private anonymous memory, which is not shown; rises
+	shown []image.Range // all other; rises
+	end   uint64        // of the last mapping
 
 	looked chan struct{} // closed when pages and err are known
 	pages  []image.Range
@@ -74,37 +76,51 @@ func newUnseen(t engine.Tree) *unseen {
 	return u
 }
 
-// scanned answers a scan as the kernel would, without the pages that are not shown.
+// scanned answers a scan as the kernel would, without the pages that are not shown, and goes on to the end of the process's memory: CRIU
+// notes how far an answer reaches (pmc_fill in criu/pagemap-cache.c), and need not ask again for each mapping that follows.
 func (u *unseen) scanned(c scanCall) (int, bool) {
 	var arg scanArg
 	if _, err := c.memory.ReadAt(bytesOf(&arg, 1), c.argument); err != nil || !arg.forDump() {
 		return 0, false
 	}
 	s, err := u.space(c.pagemap, arg.returned)
-	if err != nil || len(s.may) == 0 {
+	if err != nil || len(s.may) == 0 || arg.end > s.end {
 		return 0, false
 	}
-	var shown []scanRegion
-	vec := arg.vec
-	if s.hides(arg.start, arg.end) {
-		arg.walkEnd = arg.end
-	} else {
-		found := make([]scanRegion, arg.vecLen)
-		if found, err = scan(c.pagemap, &arg, found); err != nil {
-			return 0, false
-		}
-		if shown = s.shown(found); len(shown) > int(arg.vecLen) {
-			return 0, false
-		}
+	found, to, err := s.scan(c.pagemap, arg)
+	if err != nil {
+		return 0, false
 	}
-	arg.vec = vec
-	if len(shown) > 0 {
-		if _, err := c.memory.WriteAt(bytesOf(&shown[0], len(shown)), int64(vec)); err != nil {
+	arg.walkEnd = to
+	if len(found) > 0 {
+		if _, err := c.memory.WriteAt(bytesOf(&found[0], len(found)), int64(arg.vec)); err != nil {
 			return 0, false
 		}
 	}
 	_, err = c.memory.WriteAt(bytesOf(&arg, 1), c.argument)
-	return len(shown), err == nil
+	return len(found), err == nil
+}
+
+// scan asks the kernel about what is shown from where a question begins on, and says how far its answer reaches.
+func (s *unseenSpace) scan(pagemap *os.File, asked scanArg) (found []scanRegion, to uint64, err error) {
+	found = make([]scanRegion, 0, asked.vecLen)
+	for _, m := range s.shown {
+		asked.end = m.End
+		for asked.start = max(asked.start, m.Start); asked.start < asked.end; asked.start = asked.walkEnd {
+			if len(found) == cap(found) {
+				return found, asked.start, nil
+			}
+			more, err := scan(pagemap, &asked, found[len(found):cap(found)])
+			if err != nil {
+				return nil, 0, err
+			}
+			if asked.walkEnd <= asked.start {
+				return nil, 0, fmt.Errorf("a scan of %#x-%#x does not get on", asked.start, asked.end)
+			}
+			found = found[:len(found)+len(more)]
+		}
+	}
+	return found, s.end, nil
 }
 
 // scan asks the kernel.
@@ -145,7 +161,7 @@ func (u *unseen) space(pagemap *os.File, told uint64) (*unseenSpace, error) {
 		return nil, fmt.Errorf("pid %d: %w", pid, engine.ErrGone)
 	}
 	s := &unseenSpace{inner: uint64(proc.InnerPid(pid)), looked: make(chan struct{})}
-	if s.may, err = anonymous(pid); err != nil {
+	if err := s.part(pid); err != nil {
 		return nil, err
 	}
 	own, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", pid)) // CRIU's own may be closed meanwhile
@@ -186,33 +202,48 @@ func (s *unseenSpace) look(pagemap *os.File, told uint64) error {
 	return nil
 }
 
-// anonymous lists the mappings of a process whose pages a lazy dump leaves out (vma_entry_can_be_lazy in criu/include/vma.h). Which
-// are locked is in no file that is cheap to read: of a process that has locked any, none are listed.
-func anonymous(pid int) (all []image.Range, err error) {
-	if kib, err := statusNumber(pid, "VmLck"); err != nil || kib > 0 {
-		return nil, err
+// part parts the memory of a process into what a lazy dump leaves out (vma_entry_can_be_lazy in criu/include/vma.h) and what is shown.
+// Which mappings are locked is in no file that is cheap to read: a process that has locked any is shown whole.
+func (s *unseenSpace) part(pid int) error {
+	if hasLocked(pid) {
+		return nil
 	}
 	f, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close()
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() { // address perms offset device inode name
 		line := strings.Fields(lines.Text())
-		if len(line) < 5 || !strings.HasSuffix(line[1], "p") || line[4] != "0" || len(line) > 5 && isKernels(line[5]) {
+		if len(line) < 5 || len(line) > 5 && line[5] == "[vsyscall]" { // which is where no address of a program may be
 			continue
 		}
 		from, to, _ := strings.Cut(line[0], "-")
 		start, err1 := strconv.ParseUint(from, 16, 64)
 		end, err2 := strconv.ParseUint(to, 16, 64)
 		if err := errors.Join(err1, err2); err != nil {
-			return nil, err
+			return err
 		}
-		all = append(all, image.Range{Start: start, End: end})
+		into := &s.may
+		if !strings.HasSuffix(line[1], "p") || line[4] != "0" || len(line) > 5 && isKernels(line[5]) {
+			into = &s.shown
+		}
+		if n := len(*into); n > 0 && (*into)[n-1].End == start {
+			(*into)[n-1].End = end // whatever divides them
+		} else {
+			*into = append(*into, image.Range{Start: start, End: end})
+		}
+		s.end = end
 	}
-	return all, lines.Err()
+	return lines.Err()
+}
+
+// hasLocked says whether a process has locked memory, or may have.
+func hasLocked(pid int) bool {
+	kib, err := statusNumber(pid, "VmLck")
+	return err != nil || kib > 0
 }
 
 // isKernels says whether a mapping of that name is the kernel's own.
@@ -239,42 +270,6 @@ func statusNumber(pid int, name string) (kib uint64, err error) {
 		}
 	}
 	return 0, nil
-}
-
-// hides says whether nothing between start and end is shown.
-func (s *unseenSpace) hides(start, end uint64) bool {
-	i := s.after(start)
-	return i < len(s.may) && s.may[i].Start <= start && end <= s.may[i].End
-}
-
-// after is the number of the first mapping not shown that ends behind at.
-func (s *unseenSpace) after(at uint64) int {
-	i, _ := slices.BinarySearchFunc(s.may, at, func(m image.Range, at uint64) int {
-		if m.End <= at {
-			return -1
-		}
-		return 1
-	})
-	return i
-}
-
-// shown is what of a scan is shown. A guard is: it is no page.
-func (s *unseenSpace) shown(found []scanRegion) (shown []scanRegion) {
-	for _, r := range found {
-		for _, m := range s.may[s.after(r.start):] {
-			if m.Start >= r.end || r.categories&pageIsGuard != 0 {
-				break
-			}
-			if r.start < m.Start {
-				shown = append(shown, scanRegion{r.start, m.Start, r.categories})
-			}
-			r.start = min(r.end, m.End)
-		}
-		if r.start < r.end {
-			shown = append(shown, r)
-		}
-	}
-	return shown
 }
 
 // describe puts what was not shown into the pagemaps of a finished dump, whose images are in dir.
