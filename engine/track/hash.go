@@ -81,6 +81,7 @@ func hashProcess(ctx context.Context, pid int, pass *pass, shared objects) error
 		return err
 	}
 	shared.add(pid, maps)
+	pass.stats.Mappings += uint64(len(maps))
 	pass.begin(image.Space{Kind: image.Process, ID: uint64(proc.InnerPid(pid))})
 	for _, m := range maps {
 		if !m.private() || m.kernels() {

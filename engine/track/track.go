@@ -37,11 +37,12 @@ type Exact interface {
 
 // RoundStats are a round's figures.
 type RoundStats struct {
-	Tracker   string        `json:"tracker"`         // "hash", if all of wp's processes had to be hashed
-	Scanned   uint64        `json:"scanned"`         // pages looked at
-	Emitted   uint64        `json:"emitted"`         // pages handed over
-	Again     uint64        `json:"again,omitempty"` // handed over besides, a second time: see Exact
-	Processes int           `json:"processes"`       // of the tree, at the end of the round
+	Tracker   string        `json:"tracker"`            // "hash", if all of wp's processes had to be hashed
+	Scanned   uint64        `json:"scanned"`            // pages looked at
+	Emitted   uint64        `json:"emitted"`            // pages handed over
+	Again     uint64        `json:"again,omitempty"`    // handed over besides, a second time: see Exact
+	Processes int           `json:"processes"`          // of the tree, at the end of the round
+	Mappings  uint64        `json:"mappings,omitempty"` // that they have; 0 if that is not known
 	Took      time.Duration `json:"took_ns"`
 	// Stopped is the longest that a thread of the tree stood still for the tracker itself, without what an engine's pre-dump stops.
 	Stopped time.Duration `json:"stopped_ns,omitempty"`

@@ -121,6 +121,7 @@ func (w *wpTracker) look(ctx context.Context, pid int, r *reader, pass *pass, sh
 			err = one.look(ctx, maps, r, st)
 		}
 		if err == nil {
+			st.Mappings += uint64(len(maps))
 			return nil
 		}
 		w.drop(pid)

@@ -53,7 +53,7 @@ func forecast(l limits, made []lap, pages uint64, k costs) workerapi.Forecast {
 		dirty := all * -math.Expm1(-writes*since.Seconds()*float64(100-c.throttle)/100/all)
 		wire := dirty * now.page
 		last = lap{since: since, throttle: looked, Round: workerapi.Round{
-			N: last.N + 1, Track: track.RoundStats{Scanned: pages, Emitted: uint64(dirty)},
+			N: last.N + 1, Track: track.RoundStats{Scanned: pages, Emitted: uint64(dirty), Mappings: measured.Track.Mappings},
 			PagesSent: uint64(dirty), WireBytes: uint64(wire), Took: idle + seconds(wire/now.rate),
 		}}
 		looked = c.throttle

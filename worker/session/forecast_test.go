@@ -81,3 +81,16 @@ func TestTimeThatWasLeftToOthersIsNotTakenForTheLink(t *testing.T) {
 		t.Errorf("of nothing but waiting: %.0f bytes a second", o.rate)
 	}
 }
+
+// Each mapping is made anew, whatever memory is in it: a tree of many stands still for longer than its memory says.
+func TestManyMappingsAreExpectedToTakeTime(t *testing.T) {
+	laps, l := rehearsal(500, 10), limitsOf(workerapi.MoveOptions{})
+	few, fewAhead := look(laps, 500, watched).blackout, forecast(l, laps, 500, watched).Blackout
+	for i := range laps {
+		laps[i].Track.Mappings = 20_000
+	}
+	many, manyAhead := look(laps, 500, watched).blackout, forecast(l, laps, 500, watched).Blackout
+	if want := 20_000 * eachMapping; many-few != want || manyAhead-fewAhead < want*3/4 {
+		t.Errorf("20,000 mappings are expected to take %s, and forecast to take %s", many-few, manyAhead-fewAhead)
+	}
+}

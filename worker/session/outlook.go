@@ -14,7 +14,7 @@ const (
 )
 
 // costs are what a cut-over takes on one way besides the link: fixed for freezing, the state that is not memory, the verdict and
-// the release; page for each page of the tree, clean or dirty; dirty for each that is read in the freeze.
+// the release; page for each page of the tree, clean or dirty; dirty for each that is read in the freeze. Each mapping costs eachMapping.
 type costs struct {
 	way                string
 	fixed, page, dirty time.Duration
@@ -36,6 +36,8 @@ var (
 )
 
 const (
+	// eachMapping is described, written, read and made again, by the kernel and by CRIU (docs/adr/0027-many-mappings.md).
+	eachMapping = 25 * time.Microsecond
 	// pageOnWire is what a page costs on the wire while nothing has been measured.
 	pageOnWire = 4096 + 64
 	// rateUnknown is assumed until something has been sent, in bytes a second: a gigabit.
@@ -83,7 +85,10 @@ func look(laps []lap, pages uint64, c costs) outlook {
 	if sent > 0 {
 		o.page = float64(wire) / float64(sent)
 	}
-	dirty, read := float64(pages), float64(pages)
+	dirty, read, mappings := float64(pages), float64(pages), uint64(0)
+	if n := len(laps); n >= 1 {
+		mappings = laps[n-1].Track.Mappings
+	}
 	if n := len(laps); n >= 2 {
 		last := laps[n-1]
 		o.dirtyRate = float64(last.Track.Emitted) / max(last.since, time.Millisecond).Seconds()
@@ -94,7 +99,7 @@ func look(laps []lap, pages uint64, c costs) outlook {
 			o.page = float64(last.WireBytes) / float64(last.PagesSent)
 		}
 	}
-	o.own = c.fixed + time.Duration(pages)*c.page + time.Duration(read)*c.dirty
+	o.own = c.fixed + time.Duration(pages)*c.page + time.Duration(read)*c.dirty + time.Duration(mappings)*eachMapping
 	o.link = seconds(dirty * o.page / o.rate)
 	o.blackout = time.Duration(float64(o.own)*scale(c.past, c.way, o.own)) + o.link
 	return o
