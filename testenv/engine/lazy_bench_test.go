@@ -71,35 +71,42 @@ func TestMuchMemoryIsDumpedLazily(t *testing.T) {
 	})
 }
 
-// hoard is a process with much memory, none of it zeros; it looks at a page now and then and counts in a file.
+// hoard is a process with much memory, none of it zeros; it looks at a page now and then and counts in its output.
 const hoard = `
 import os, sys, time
-memory = os.urandom(1 << 20) * int(sys.argv[2])
-out = os.open(sys.argv[1], os.O_WRONLY)
+memory = os.urandom(1 << 20) * int(sys.argv[1])
 n = 0
 while True:
     n += 1
     memory[n * 4096 % len(memory)]
-    os.pwrite(out, b"%d" % n, 0)
+    os.pwrite(1, b"%d" % n, 0)
     time.sleep(0.001)
 `
 
 type hoardTree struct {
-	e     *criu.Engine
-	tree  engine.Tree
-	count string
+	e    *criu.Engine
+	tree engine.Tree
+	said string // the file that its output goes to
 }
 
 func startHoard(t testing.TB, megabytes int) *hoardTree {
 	t.Helper()
-	name := fmt.Sprintf("hoard-%d", megabytes)
-	h := &hoardTree{e: criu.New(criu.Config{}), tree: engine.Tree{Cgroup: filepath.Join(cgroups, name)}, count: filepath.Join("/run", name)}
+	return startAlone(t, fmt.Sprintf("hoard-%d", megabytes), "/usr/bin/python3", "-c", hoard, fmt.Sprint(megabytes))
+}
+
+// startAlone starts a tree of one process that says something all the time.
+func startAlone(t testing.TB, name string, argv ...string) *hoardTree {
+	t.Helper()
+	h := &hoardTree{e: criu.New(criu.Config{}), tree: engine.Tree{Cgroup: filepath.Join(cgroups, name)}, said: filepath.Join("/run", name)}
 	must(t, os.Mkdir(h.tree.Cgroup, 0o755))
-	must(t, os.WriteFile(h.count, nil, 0o600))
+	out, err := os.Create(h.said)
+	must(t, err)
+	defer out.Close()
 	dir, err := os.Open(h.tree.Cgroup)
 	must(t, err)
 	defer dir.Close()
-	cmd := exec.Command("/usr/bin/python3", "-c", hoard, h.count, fmt.Sprint(megabytes))
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Stdout = out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, UseCgroupFD: true, CgroupFD: int(dir.Fd())}
 	must(t, cmd.Start())
 	go cmd.Wait()
@@ -107,7 +114,7 @@ func startHoard(t testing.TB, megabytes int) *hoardTree {
 	t.Cleanup(func() {
 		must(t, h.e.Kill(context.Background(), h.tree))
 		must(t, os.Remove(h.tree.Cgroup))
-		os.Remove(h.count)
+		os.Remove(h.said)
 	})
 	h.wantWork(t)
 	return h
@@ -116,8 +123,8 @@ func startHoard(t testing.TB, megabytes int) *hoardTree {
 // wantWork waits until it goes on.
 func (h *hoardTree) wantWork(t testing.TB) {
 	t.Helper()
-	before, _ := os.ReadFile(h.count)
-	eventually(t, "the process works", func() bool { now, _ := os.ReadFile(h.count); return string(now) != string(before) })
+	before, _ := os.ReadFile(h.said)
+	eventually(t, "the process works", func() bool { now, _ := os.ReadFile(h.said); return string(now) != string(before) })
 }
 
 // measure takes the process away and back.

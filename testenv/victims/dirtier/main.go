@@ -27,6 +27,9 @@ func main() {
 	memory, workingSet := vital.Size(64<<20), vital.Size(16<<20)
 	flag.Var(&memory, "memory", "how much memory to have")
 	flag.Var(&workingSet, "working-set", "how much of it to rewrite")
+	var reserve vital.Size
+	flag.Var(&reserve, "reserve", "how much address space to have beside, without memory")
+	mappings := flag.Int("mappings", 0, "how many mappings to have beside; half of them are a page")
 	rate := flag.Int("rate", 5000, "pages written a second")
 	verify := flag.Duration("verify", 2*time.Second, "how often to check all pages; 0 is only at the end")
 	say := flag.Duration("say", time.Second, "how often to report; 0 is only at the end")
@@ -35,6 +38,9 @@ func main() {
 
 	pages, err := vital.NewPages(memory.Pages(), 0xd1)
 	if err != nil {
+		vital.Exit(err, 0)
+	}
+	if err := vital.Sprawl(*mappings, reserve); err != nil {
 		vital.Exit(err, 0)
 	}
 	d := &dirtier{pages: pages, set: max(1, min(workingSet.Pages(), pages.Len())), rate: *rate}
