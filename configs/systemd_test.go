@@ -52,6 +52,16 @@ func TestTheWorkersTreesInheritNoHardeningOfItsUnit(t *testing.T) {
 	}
 }
 
+func TestTheDropInForTheLeastChangesNothingElse(t *testing.T) {
+	settings := unit(t, "drover-worker-least.conf")
+	if caps := settings["CapabilityBoundingSet"]; len(settings) != 1 || len(caps) != 21 {
+		t.Errorf("it sets %v", settings)
+	}
+	if _, set := unit(t, "drover-worker.service")["CapabilityBoundingSet"]; set {
+		t.Error("the worker is limited by default: what was started with more could not move to it (docs/adr/0026)")
+	}
+}
+
 func TestACoordinatorMayNothingButItsPortAndItsDirectory(t *testing.T) {
 	settings := unit(t, "drover-coordinator.service")
 	if caps := settings["CapabilityBoundingSet"]; len(caps) != 0 {

@@ -44,14 +44,14 @@ var lines = []struct{ name, line, want string }{
 	{"memory", `(00.093390) Error (criu/pie/restorer.c:1021): Unable to map ANON_VMA: Cannot allocate memory`, "memory"},
 	{"disk", `(00.193390) Error (criu/page-xfer.c:303): page-xfer: Unable to write data: No space left on device`, "space"},
 	{"root mount", `(00.003390) Error (criu/mount.c:48): BUG at criu/mount.c:48`, "mount point"},
-	{"restorer hang", `(00.093390) pie: 1: Error (criu/pie/restorer.c:212): Unable to drop capability 24: -1`, "capability 24"},
+	{"restorer hang", `(00.093390) pie: 1: Error (criu/pie/restorer.c:212): Unable to drop capability 24: -1`, "drop capability 24"},
 	{"tun", `(00.003390) Error (criu/tun.c:80): tun: Can't open /dev/net/tun: No such file or directory`, "tun"},
 	{"nft", `(00.003390) Error (criu/netfilter.c:320): nftables: Locking network failed`, "nftables"},
 	{"foreign image", `(00.000390) Error (criu/image.c:601): Magic doesn't match for inventory.img`, "another version"},
 	{"torn image", `(00.000390) Error (criu/protobuf.c:77): Unexpected EOF on core-1.img`, "torn"},
 	{"freeze timeout", `(10.000390) Error (criu/seize.c:652): Timeout reached. Try to interrupt: 0`, "in time"},
 	{"page server", `(00.200390) Error (criu/page-xfer.c:216): page-xfer: Can't write pages to socket: Broken pipe`, "broke"},
-	{"permission", `(00.000390) Error (criu/namespaces.c:444): Can't switch net ns: Operation not permitted`, "permission"},
+	{"permission", `(00.000390) Error (criu/namespaces.c:444): Can't switch net ns: Operation not permitted`, "permission (Can't switch net ns)"},
 }
 
 func TestEverySignatureExplainsARealLine(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +34,7 @@ type Options struct {
 	Coordinators []string // names of hosts, which New makes; the operator's verbs run on the first
 	Workers      []string // likewise; other than the coordinators'
 	Args         []string // added to every worker's command line
+	Under        []string // put before every worker's command line, as setpriv and its options; see Member.Under
 }
 
 // Cluster is a running cluster. Its bed belongs to the caller, who ends everything by closing it.
@@ -47,6 +49,7 @@ type Cluster struct {
 type Member struct {
 	*host.Host
 	Daemon *host.Daemon
+	Under  []string // put before its command line from the next Restart on: a program that becomes the daemon
 	argv   []string
 }
 
@@ -67,6 +70,7 @@ func New(ctx context.Context, bed *host.Bed, o Options) (*Cluster, error) {
 			c.Coordinators = append(c.Coordinators, m)
 		} else {
 			m.argv = append([]string{program, "worker"}, o.Args...)
+			m.Under = o.Under
 			c.Workers = append(c.Workers, m)
 		}
 	}
@@ -210,7 +214,7 @@ func (m *Member) Restart(ctx context.Context) error {
 			return err
 		}
 	}
-	d, err := m.Start(ctx, "drover", m.argv)
+	d, err := m.Start(ctx, "drover", slices.Concat(m.Under, m.argv))
 	if err != nil {
 		return fmt.Errorf("start drover on %s: %w", m.Name, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,6 +20,7 @@ import (
 	"drover/internal/workload"
 	"drover/transfer/link"
 	workerapi "drover/worker/api"
+	"drover/worker/doctor"
 	"drover/worker/journal"
 	"drover/worker/pace"
 	"drover/worker/session"
@@ -170,6 +172,9 @@ func (a *Agent) prepare() (err error) {
 		if err := CheckSpill(a.cfg.StoreSpill); err != nil {
 			return err
 		}
+	}
+	if lacks := doctor.Lacking(); len(lacks) > 0 {
+		a.log.Warn("this worker lacks capabilities that trees may need to move: drover doctor says which cannot", "lacks", strings.Join(lacks, ", "))
 	}
 	j, got, err := journal.Open(filepath.Join(a.cfg.StateDir, "journal"))
 	if err != nil {

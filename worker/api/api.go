@@ -342,13 +342,14 @@ type CPU struct {
 
 // Process is one process of a tree.
 type Process struct {
-	Pid   int    `json:"pid"` // in the tree's pid namespace
-	Host  int    `json:"host"`
-	TIDs  []int  `json:"tids"` // in the tree's pid namespace
-	UID   int    `json:"uid"`
-	State string `json:"state"` // /proc/PID/stat's letter
-	Comm  string `json:"comm"`
-	Caps  uint64 `json:"caps,omitempty"` // permitted capabilities, by bit (capabilities(7))
+	Pid    int    `json:"pid"` // in the tree's pid namespace
+	Host   int    `json:"host"`
+	TIDs   []int  `json:"tids"` // in the tree's pid namespace
+	UID    int    `json:"uid"`
+	State  string `json:"state"` // /proc/PID/stat's letter
+	Comm   string `json:"comm"`
+	Caps   uint64 `json:"caps,omitempty"`   // permitted capabilities, by bit (capabilities(7))
+	Bounds uint64 `json:"bounds,omitempty"` // its bounding set, likewise: what it may gain
 }
 
 // File is one file a tree has open or mapped.

@@ -52,6 +52,7 @@ func Inspect(ctx context.Context, t engine.Tree, spec workload.Spec, epoch migra
 	if err := l.run(ctx, t); err != nil {
 		return workerapi.Inventory{}, errs.New(errs.KindOf(err), "look at workload %s (pid %d): %w", spec.Name, t.Pid, err)
 	}
+	l.seen.caps = ownCapabilities()
 	opts, findings := judgeSource(l.inv, l.seen)
 	l.inv.Options, l.inv.Findings = opts, findings
 	return l.inv, nil
@@ -142,7 +143,7 @@ func (l *look) process(p *process) error {
 		return nil
 	}
 	l.inv.Processes = append(l.inv.Processes, workerapi.Process{
-		Pid: p.inside, Host: p.pid, TIDs: p.tids, UID: p.uid, State: p.state, Comm: p.comm, Caps: p.caps,
+		Pid: p.inside, Host: p.pid, TIDs: p.tids, UID: p.uid, State: p.state, Comm: p.comm, Caps: p.caps, Bounds: p.bounds,
 	})
 	l.inv.RSS += p.rss
 	if p.state == "T" {

@@ -39,6 +39,7 @@ func (f *findings) no(check, mend, format string, args ...any) {
 func judgeSource(inv workerapi.Inventory, s seen) (engine.Options, []workerapi.Finding) {
 	f := &findings{host: inv.Host}
 	var o engine.Options
+	judgeWorker(f, s.caps)
 	judgeProcesses(f, inv, s)
 	judgeDescriptors(f, s)
 	judgeTerminals(f, &o, inv, s)

@@ -35,6 +35,7 @@ func judgeTarget(inv workerapi.Inventory, p place) []workerapi.Finding {
 	judgePids(f, inv, p)
 	judgeNetwork(f, inv, p)
 	judgeUsers(f, inv, p)
+	judgeWorker(f, p.caps)
 	judgeCapabilities(f, inv, p)
 	return f.list
 }

@@ -39,7 +39,7 @@ func fitting(change ...func(*place)) place {
 		cpu:   workerapi.CPU{Model: "Old Xeon", Features: []string{"avx2", "erms", "sse2"}},
 		here:  map[string]workload.State{}, dirs: map[string]bool{}, taken: map[int]string{}, addrs: map[netip.Addr]bool{}, packages: map[string]string{},
 		files: map[string]workerapi.File{libc: {Path: libc, Size: 2000, Mode: unix.S_IFREG | 0o755, BuildID: "aabbccddeeff0011"}},
-		users: map[int]bool{100: true}, link: "eth0", caps: 1<<21 | 1,
+		users: map[int]bool{100: true}, link: "eth0", caps: setOf(neededNames()...),
 	}
 	for _, c := range change {
 		c(&p)
@@ -94,8 +94,12 @@ func TestEachThingThatIsWrongIsOneFinding(t *testing.T) {
 		{"an address of the source's", func(i *workerapi.Inventory) { i.Listeners[0].Address = "10.0.0.1" }, nil, "ports", "10.0.0.1, which this host does not have", "all addresses"},
 		{"no link for the address", withAddress, func(p *place) { p.linkErr = "no link of this host has an address in the subnet" }, "address", "no link", "10.0.0.0/24"},
 		{"the address is the host's own", withAddress, func(p *place) { p.addrs[netip.MustParseAddr("10.0.0.50")] = true }, "address", "this host's own", "take it off"},
-		{"a capability that the worker has not", func(i *workerapi.Inventory) { i.Processes[0].Caps |= 1 << 25 }, nil, "capabilities",
-			"process 700 (redis-server) holds CAP_SYS_TIME", "CapabilityBoundingSet=CAP_SYS_TIME"},
+		{"a capability that the worker has not", func(i *workerapi.Inventory) { i.Processes[0].Caps |= setOf("SYS_MODULE") }, nil, "capabilities",
+			"process 700 (redis-server) holds CAP_SYS_MODULE, which", "CapabilityBoundingSet=CAP_SYS_MODULE to"},
+		{"one that the tree may still gain", func(i *workerapi.Inventory) { i.Processes[0].Bounds = ^uint64(0) >> 23 }, nil, "capabilities",
+			"process 700 (redis-server) may gain CAP_LINUX_IMMUTABLE, CAP_NET_BROADCAST", "CapabilityBoundingSet=CAP_LINUX_IMMUTABLE CAP_NET_BROADCAST"},
+		{"a worker that CRIU cannot restore under", nothing, func(p *place) { p.caps &^= setOf("SYS_TIME", "MKNOD") }, "worker",
+			"the worker here lacks CAP_SYS_TIME (a tree's clocks go on where they were, in a time namespace), CAP_MKNOD (", "CapabilityBoundingSet=CAP_SYS_TIME CAP_MKNOD to"},
 		{"another machine has the address", withAddress, func(p *place) { p.holders = []net.HardwareAddr{{2, 0, 0, 0, 0, 9}} }, "address", "answered for by 02:00:00:00:00:09, which is not alpha", "find who has it"},
 	} {
 		p := fitting()
@@ -123,6 +127,7 @@ func TestWhatIsDifferentButDoesNotMatterIsGo(t *testing.T) {
 		says  string
 	}{
 		{"a namesake that has exited", nil, func(p *place) { p.here["redis"] = workload.Exited }, "name", "no workload of that name"},
+		{"a host that withholds CAP_SYS_RESOURCE", nil, func(p *place) { p.caps &^= setOf("SYS_RESOURCE") }, "capabilities", "has every capability"},
 		{"a newer kernel", nil, func(p *place) { p.facts.Engine.Kernel = "7.0.1" }, "kernel", "not older"},
 		{"an older kernel that has all", nil, func(p *place) { p.facts.Engine.Kernel = "6.1.0" }, "kernel", "nothing that is known to matter"},
 		{"fast string instructions", nil, func(p *place) { p.cpu.Features = []string{"avx2", "sse2"} }, "cpu", "does not notice: erms"},

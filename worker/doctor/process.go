@@ -25,6 +25,7 @@ type process struct {
 	rss                  int64
 	tracer               int
 	caps                 uint64 // permitted
+	bounds               uint64 // of what it may gain
 	kernel               bool
 }
 
@@ -116,7 +117,7 @@ func (p *process) parseStatus(text string) {
 	p.sessionInside = last(field(text, "NSsid"))
 	p.uid = first(field(text, "Uid"))
 	p.tracer = first(field(text, "TracerPid"))
-	p.caps = capabilitySet(text, "CapPrm")
+	p.caps, p.bounds = capabilitySet(text, "CapPrm"), capabilitySet(text, "CapBnd")
 	p.rss = int64(first(field(text, "VmRSS"))) << 10
 }
 

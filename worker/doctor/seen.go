@@ -21,6 +21,7 @@ type seen struct {
 	deleted      []file  // open or mapped, with no name left
 	unlinked     []file  // open under a name that is gone, while another name is left
 	connections  []connection
+	caps         uint64 // that the worker here may hand on
 }
 
 // owner is a process that has something.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +94,35 @@ func TestCarriedFilesArriveAsTheyWere(t *testing.T) {
 	}
 	if link, _ := os.Readlink(to + "/a/link"); link != "../../nowhere" {
 		t.Errorf("the link points to %q", link)
+	}
+}
+
+// TestASetGroupIDBitIsKeptOrRefused receives such a file with CAP_FSETID and without, where the kernel leaves the bit out and says nothing.
+func TestASetGroupIDBitIsKeptOrRefused(t *testing.T) {
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	file := tree.CarriedFile{Path: "tool", Mode: unix.S_IFREG | unix.S_ISGID | 0o750, GID: 4}
+	if err := receive(root, file, strings.NewReader("")); err != nil {
+		t.Error(err)
+	}
+	refused := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never let go: the thread ends with what it has given up
+		head, data := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, [2]unix.CapUserData{}
+		err := unix.Capget(&head, &data[0])
+		if data[0].Effective &^= 1 << unix.CAP_FSETID; err == nil {
+			err = unix.Capset(&head, &data[0])
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		refused <- receive(root, file, strings.NewReader(""))
+	}()
+	if err := <-refused; errs.NextOf(err) != "give the worker CAP_FSETID" {
+		t.Errorf("without it: %v", err)
 	}
 }
 

@@ -141,11 +141,30 @@ func dress(root *os.Root, path string, f tree.CarriedFile) error {
 		if err := root.Chmod(path, permissions(f.Mode)); err != nil {
 			return err
 		}
+		if err := keptSetID(root, path, f.Mode); err != nil {
+			return err
+		}
 	}
 	return inParent(root, path, func(d int, name string) error {
 		t := unix.NsecToTimespec(time.Unix(0, f.Mtime).UnixNano())
 		return unix.UtimesNanoAt(d, name, []unix.Timespec{t, t}, unix.AT_SYMLINK_NOFOLLOW)
 	})
+}
+
+// keptSetID says whether the kernel gave path the set-id bits of the mode: it leaves one out, without an error, for who may not set it.
+func keptSetID(root *os.Root, path string, mode uint32) error {
+	want := permissions(mode) & (fs.ModeSetuid | fs.ModeSetgid)
+	if want == 0 {
+		return nil
+	}
+	info, err := root.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if have := info.Mode() & want; have != want {
+		return errs.New(errs.Forbidden, "the kernel did not set all of %s's set-id bits", path).WithNext("give the worker CAP_FSETID")
+	}
+	return nil
 }
 
 // inParent calls f with a descriptor of path's directory and its name there.

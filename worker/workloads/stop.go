@@ -2,6 +2,7 @@ package workloads
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -64,9 +65,12 @@ func (h *Host) signal(ctx context.Context, e *entry, sig unix.Signal) (r record,
 	}
 	if fd, err := unix.PidfdOpen(r.Pid, 0); err == nil {
 		if sameProcess(r.Pid, r.Birth) {
-			_ = unix.PidfdSendSignal(fd, sig, nil, 0) // fails only for one that has ended
+			err = unix.PidfdSendSignal(fd, sig, nil, 0)
 		}
 		unix.Close(fd)
+		if err != nil && !errors.Is(err, unix.ESRCH) {
+			return r, nil, errs.New(errs.Forbidden, "signal the root of workload %s, pid %d: %w", r.Spec.Name, r.Pid, err).WithNext("give the worker CAP_KILL")
+		}
 	}
 	return r, e.exit, nil
 }

@@ -36,7 +36,7 @@ func run(m *testing.M) int {
 	if err == nil {
 		defer os.RemoveAll(dir)
 		built = dir
-		err = build("./cmd/drover", "./testenv/victims/counter", "./testenv/victims/shm", "./testenv/e2e/programs/httpd", "./testenv/e2e/programs/noring")
+		err = build("./cmd/drover", "./testenv/victims/counter", "./testenv/victims/shm", "./testenv/victims/needy", "./testenv/e2e/programs/httpd", "./testenv/e2e/programs/noring")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -69,10 +69,16 @@ type stage struct {
 // newStage makes a stage that goes with the test. Programs are put on both workers, in /usr/local/bin.
 func newStage(t *testing.T, programs ...string) *stage {
 	t.Helper()
+	return newStageUnder(t, nil, programs...)
+}
+
+// newStageUnder is newStage with a program that starts the workers (cluster.Options.Under).
+func newStageUnder(t *testing.T, under []string, programs ...string) *stage {
+	t.Helper()
 	bed := hosttest.Bed(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	c, err := cluster.New(ctx, bed, cluster.Options{Drover: filepath.Join(built, "drover"), Coordinators: []string{"ceres"}, Workers: []string{"alpha", "beta"}})
+	c, err := cluster.New(ctx, bed, cluster.Options{Drover: filepath.Join(built, "drover"), Coordinators: []string{"ceres"}, Workers: []string{"alpha", "beta"}, Under: under})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package programs
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -183,8 +184,11 @@ func (s *stage) awaitUp(t *testing.T) {
 	})
 }
 
-func adoptedMoves(t *testing.T, s *stage) {
-	d := hosttest.Start(t, s.alpha.Host, "old", "counter", "-processes", "3", "-status", "/srv/old-status", "-say", "0")
+func adoptedMoves(t *testing.T, s *stage) { adoptedMovesUnder(t, s, nil) }
+
+// adoptedMovesUnder is adoptedMoves with a program that starts the tree.
+func adoptedMovesUnder(t *testing.T, s *stage, under []string) {
+	d := hosttest.Start(t, s.alpha.Host, "old", slices.Concat(under, []string{"counter", "-processes", "3", "-status", "/srv/old-status", "-say", "0"})...)
 	t.Cleanup(func() { s.ask(t, "rm", "--force", "old") })
 	hosttest.Run(t, s.beta.Host, "sh", "-c", "mkdir -p /srv && head -c 513 /dev/zero > /srv/old-status && touch /var/log/old.log")
 	s.do(t, "adopt", "old", "--host", "alpha", "--pid", strconv.Itoa(d.Pid))
