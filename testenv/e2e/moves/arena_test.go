@@ -2,7 +2,6 @@ package moves
 
 import (
 	"fmt"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -32,7 +31,6 @@ func newArena(t *testing.T, coordinators []string, tree shape) *arena {
 	g := newGroundOf(t, cluster.Options{Drover: program("drover-halts"), Coordinators: coordinators, Workers: []string{"alpha", "beta"}})
 	a := &arena{ground: g, tree: tree, clean: map[string]map[string]int{}}
 	a.seen, a.address = a.watch(t, 9000)
-	a.nameHosts(t)
 	a.begin(t)
 	for _, to := range []string{"beta", "alpha"} {
 		if _, err := a.Migrate(t.Context(), nil, struckTree, to, append(slices.Clone(quick), "--max-rounds", "1")...); err != nil {
@@ -42,16 +40,6 @@ func newArena(t *testing.T, coordinators []string, tree shape) *arena {
 		a.clean[to] = a.present(t)
 	}
 	return a
-}
-
-// nameHosts writes onto each host what a witnessed tree reads to say where it is.
-func (g *ground) nameHosts(t *testing.T) {
-	t.Helper()
-	for _, w := range g.Workers {
-		if err := os.WriteFile(w.Path("/etc/hostname"), []byte(w.Name), 0o644); err != nil { //nolint:gosec // it is no secret
-			t.Fatal(err)
-		}
-	}
 }
 
 // watch begins to hear a tree's heartbeat on the client's host, at that port, until the test ends.

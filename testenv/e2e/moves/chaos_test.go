@@ -164,7 +164,7 @@ func (c *trial) run(draws *rand.Rand) api.Migration {
 
 // slow makes a copy last for so long that whatever happens in it, happens in it, though the target has kept pages of the tree; then hurry lets it go
 // on at full speed.
-var slow = []string{"--bandwidth", "200kB", "--compression", "none", "--max-rounds", "1"}
+var slow = []string{"--bandwidth", "500kB", "--compression", "none", "--max-rounds", "1"}
 
 // options are what the move is told.
 func (c *trial) options() []string {

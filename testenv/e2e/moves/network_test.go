@@ -15,7 +15,7 @@ func untilOver(_ *trial, over <-chan struct{}) { <-over }
 
 func TestAMoveWhoseNetworkStaysAwayEndsAtItsDeadline(t *testing.T) {
 	a := newArena(t, []string{"ceres"}, pair)
-	m := a.strikeAt(t, point{at: copying, who: theLink, what: cutOff, ends: here}, untilOver, "--deadline", "8s")
+	m := a.strikeAt(t, point{at: copying, who: theLink, what: cutOff, ends: here}, untilOver, "--deadline", "15s")
 	if !strings.Contains(m.Reason, "deadline") {
 		t.Errorf("it ended %s, because of %q", m.Phase, m.Reason)
 	}

@@ -64,7 +64,6 @@ func (s *soaked) home() string { return s.tenures[len(s.tenures)-1].Host }
 func TestMovesUnderRandomFaults(t *testing.T) {
 	hops := schedule(draw(t), max(*soakMoves, 10))
 	a := &arena{ground: newGround(t, coordinators, "alpha", "beta", "gamma")}
-	a.nameHosts(t)
 	var trees []*soaked
 	for n := range soakTrees {
 		s := &soaked{name: "tree" + strconv.Itoa(n), tenures: []witness.Tenure{{Host: a.Workers[n%len(a.Workers)].Name}}}
