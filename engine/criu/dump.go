@@ -73,7 +73,7 @@ func (d *dump) start(req engine.DumpRequest) (usePages func(*rpc.CriuOpts), err 
 	if req.Lazy {
 		return d.startLazy(req, prepare)
 	}
-	if d.s, err = startFrom(prepare, d.engine.path, req.Images, pagesFile(req.Pages)...); err != nil {
+	if d.s, err = startFrom(prepare, false, d.engine.path, req.Images, pagesFile(req.Pages)...); err != nil {
 		return nil, d.engine.startFailed(err)
 	}
 	return func(opts *rpc.CriuOpts) { setPages(opts, req.Pages) }, nil

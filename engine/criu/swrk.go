@@ -44,11 +44,12 @@ const firstFD = 4
 // start runs CRIU with files as descriptors from firstFD up and nothing else of this process. It does nothing until it is sent
 // a request. images, if not nil, stays open until kill or close, whatever the caller does with it.
 func start(path string, images *os.File, files ...*os.File) (*swrk, error) {
-	return startFrom(nil, path, images, files...)
+	return startFrom(nil, false, path, images, files...)
 }
 
-// startFrom is start from a thread that is prepared first, which nothing undoes: what it has become CRIU is, too.
-func startFrom(prepare []func() error, path string, images *os.File, files ...*os.File) (_ *swrk, err error) {
+// startFrom is start from a thread that is prepared first, which nothing undoes: what it has become CRIU is, too. What it has forked ends with
+// it, unless it restores: then that is the tree.
+func startFrom(prepare []func() error, restores bool, path string, images *os.File, files ...*os.File) (_ *swrk, err error) {
 	s := &swrk{gone: make(chan struct{})}
 	defer func() {
 		if err != nil {
@@ -89,11 +90,26 @@ func startFrom(prepare []func() error, path string, images *os.File, files ...*o
 		return nil, fmt.Errorf("start criu: %w", err)
 	}
 	go func() {
+		if !restores {
+			s.endGroup()
+		}
 		_ = s.cmd.Wait()       // ProcessState says it
 		_ = s.conn.CloseRead() // what it has sent can still be read; what it has forked holds its end open, and would be waited for
 		close(s.gone)
 	}()
 	return s, nil
+}
+
+// endGroup waits until the process has ended, and ends what is left of its process group before anybody else can have that number: a killed CRIU
+// leaves children that wait for it.
+func (s *swrk) endGroup() {
+	pid := s.cmd.Process.Pid
+	for {
+		if err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil); !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	_ = unix.Kill(-pid, unix.SIGKILL) // its own zombie is in it
 }
 
 // onDoomedThread calls each of steps, until one fails, on a thread that ends with the last. The process's first thread would not: Go parks it

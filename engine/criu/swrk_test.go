@@ -3,6 +3,7 @@ package criu
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,6 +21,11 @@ import (
 // impostor starts a shell script in CRIU's place. Its conversation socket is descriptor 3.
 func impostor(t *testing.T, script string) *swrk {
 	t.Helper()
+	return impostorThat(t, false, script)
+}
+
+func impostorThat(t *testing.T, restores bool, script string) *swrk {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "criu")
 	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script), 0o755); err != nil {
 		t.Fatal(err)
@@ -29,7 +35,7 @@ func impostor(t *testing.T, script string) *swrk {
 		t.Fatal(err)
 	}
 	defer images.Close()
-	s, err := start(path, images)
+	s, err := startFrom(nil, restores, path, images)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,24 +51,47 @@ func TestAConversationSaysHowCRIUEnded(t *testing.T) {
 	}
 }
 
-// A restore's processes have CRIU's end of the socket, from when they are forked to when they are rebuilt.
-func TestAConversationEndsWithCRIUThoughItsChildrenLive(t *testing.T) {
-	s := impostor(t, `printf '\010\006\020\001' >&3; (exec sleep 1000) & echo $! >&2; kill -9 $$`)
+// forks says a word, starts a child that does not end and says its pid, and dies.
+const forks = `printf '\010\006\020\001' >&3; (exec sleep 1000) & echo $! >&2; kill -9 $$`
+
+// child is what an impostor that has died by forks has left.
+func (s *swrk) child(t *testing.T) int {
+	t.Helper()
 	if resp, err := s.receive(t.Context()); err != nil || resp.GetType() != rpc.CriuReqType_NOTIFY {
 		t.Fatalf("what it had said: %v, %v", resp, err)
 	}
 	_, err := s.receive(t.Context())
-	if !errors.Is(err, engine.ErrLost) || !strings.Contains(err.Error(), "killed") {
-		t.Errorf("got %v", err)
+	if !errors.Is(err, engine.ErrLost) {
+		t.Fatalf("got %v", err)
 	}
-	_, child, _ := strings.Cut(err.Error(), "killed: ")
-	pid, err := strconv.Atoi(child)
+	_, said, _ := strings.Cut(err.Error(), "killed: ")
+	pid, err := strconv.Atoi(said)
 	if err != nil {
-		t.Fatalf("no child: %q", child)
+		t.Fatalf("no child: %q", said)
 	}
-	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+	return pid
+}
+
+// A restore's processes have CRIU's end of the socket, from when they are forked to when they are rebuilt.
+func TestAConversationEndsWithCRIUThoughTheTreeLives(t *testing.T) {
+	if err := unix.Kill(impostorThat(t, true, forks).child(t), unix.SIGKILL); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestWhatADumpsCRIUHasForkedEndsWithIt(t *testing.T) {
+	pid := impostor(t, forks).child(t)
+	for until := time.Now().Add(20 * time.Second); unix.Kill(pid, 0) == nil && !zombie(pid); <-time.After(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal("its child lives")
+		}
+	}
+}
+
+// zombie says whether the process has ended and nobody has reaped it.
+func zombie(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || strings.Contains(string(b), ") Z ")
 }
 
 func TestAConversationGoesOnAfterAContextHasEnded(t *testing.T) {

@@ -217,6 +217,7 @@ func (h *Host) tearDown(ctx context.Context, s workload.Spec, p place, files fat
 	if p.Cgroup != "" && !p.Foreign {
 		all = errors.Join(all, group.Remove(ctx))
 	}
+	all = errors.Join(all, keeper.EndStrays(h.images(s.Name)))
 	keeper.SweepTemp(h.images(s.Name), h.log)
 	all = errors.Join(all, h.disconnect(ctx, s), h.unlock(s, p.Lock), h.removeImages(s.Name))
 	for _, v := range p.Volumes {

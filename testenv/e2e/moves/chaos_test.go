@@ -2,6 +2,7 @@ package moves
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -278,7 +279,7 @@ func (c *trial) reachAndStrike(over <-chan struct{}, draws *rand.Rand) time.Time
 	c.seen.Note("%s", p)
 	repair, err := c.strike(p)
 	switch {
-	case err != nil && p.who == theFiller && p.at == filling: // a small tree's has done its work by then
+	case errors.Is(err, errNotThere) && p.at.within > 0 && p.ends == either: // it has done its work by then
 		c.seen.Note("not struck: %s", err)
 		repair = func() {}
 	case err != nil:

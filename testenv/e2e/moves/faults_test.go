@@ -89,6 +89,8 @@ func inTurn(blows ...blow) (repair func(), err error) {
 	return repair, nil
 }
 
+var errNotThere = errors.New("there is none at that point")
+
 // find waits, where the boundary is not a halt, until the party is there.
 func (c *trial) find(p point) (pids []int, err error) {
 	until := time.Now()
@@ -100,7 +102,7 @@ func (c *trial) find(p point) (pids []int, err error) {
 			return pids, nil
 		}
 		if time.Now().After(until) {
-			return nil, fmt.Errorf("there is no %s on %s at that point", p.who, c.side(p.role).Name)
+			return nil, fmt.Errorf("%w: %s on %s", errNotThere, p.who, c.side(p.role).Name)
 		}
 	}
 }

@@ -1,0 +1,83 @@
+package keeper
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"drover/internal/errs"
+	"drover/worker/cgroup"
+)
+
+// EndStrays ends what works on the images of a tree although both the tree and its keeper have ended: a CRIU whose keeper was killed in the middle
+// of a release waits for ever for tasks that are dead. images is the directory, which every CRIU has open.
+func EndStrays(images string) error {
+	group, err := keepersGroup()
+	if err != nil {
+		return err
+	}
+	defer group.Close()
+	pids, err := cgroup.Group(group.Name()).Pids()
+	if err != nil {
+		return errs.New(errs.Unavailable, "look for what still works on %s: %w", images, err)
+	}
+	return endHolders(pids, images)
+}
+
+// strayTime is how long a killed process may take to end.
+const strayTime = 5 * time.Second
+
+// endHolders ends those of the processes that have the directory open. One that is not there is open nowhere.
+func endHolders(pids []int, dir string) (failed error) {
+	want, err := os.Stat(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		fd, err := unix.PidfdOpen(pid, 0) // before the look: what is seen is what is killed
+		if err != nil {
+			continue // it has ended
+		}
+		if holds(pid, want) {
+			failed = errors.Join(failed, end(fd, pid))
+		}
+		unix.Close(fd)
+	}
+	return failed
+}
+
+// holds says whether the process has the file open.
+func holds(pid int, want os.FileInfo) bool {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	fds, err := os.ReadDir(dir)
+	if err != nil {
+		return false // it ends
+	}
+	for _, fd := range fds {
+		if is, err := os.Stat(dir + "/" + fd.Name()); err == nil && os.SameFile(is, want) {
+			return true
+		}
+	}
+	return false
+}
+
+func end(fd, pid int) error {
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+		return fmt.Errorf("kill process %d: %w", pid, err)
+	}
+	for until := time.Now().Add(strayTime); ; {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(time.Until(until).Milliseconds()))
+		switch {
+		case n > 0:
+			return nil
+		case err != unix.EINTR:
+			return errs.New(errs.Timeout, "process %d was killed %s ago and has not ended", pid, strayTime)
+		}
+	}
+}
