@@ -37,7 +37,7 @@ func (w *wpTracker) follow(ctx context.Context, st *RoundStats) (pids []int, err
 			}
 			err := w.attach(ctx, pid, st)
 			came = came || err == nil
-			if err != nil && !gone(err) {
+			if err != nil && ctx.Err() == nil && !gone(err) {
 				w.refuse(pid, err)
 			}
 		}
@@ -60,18 +60,28 @@ func (w *wpTracker) follow(ctx context.Context, st *RoundStats) (pids []int, err
 
 // attach begins to watch a process. One that has no memory of its own, because it has ended or not yet begun its program
 // (vfork), counts as gone.
-func (w *wpTracker) attach(ctx context.Context, pid int, st *RoundStats) error {
+func (w *wpTracker) attach(ctx context.Context, pid int, st *RoundStats) (err error) {
 	if borrows(pid) {
 		return unix.ESRCH
 	}
-	one, err := attach(ctx, pid, func(pid int) bool { return slices.Contains(proc.OfTree(w.tree), pid) })
+	if w.injector == nil {
+		if w.injector, err = w.start(); err != nil {
+			return err
+		}
+	}
+	defer func() {
+		if errors.Is(err, inject.ErrEnded) {
+			w.dismiss()
+		}
+	}()
+	one, err := attach(ctx, w.injector, pid, func(pid int) bool { return slices.Contains(proc.OfTree(w.tree), pid) })
 	if err != nil {
 		return err
 	}
 	st.Stopped = max(st.Stopped, one.uffd.Stopped)
 	for _, other := range w.watched {
 		if inject.Stray(pid, other.uffd) {
-			if err := inject.CloseStray(ctx, pid, one.pidfd, other.uffd); err != nil {
+			if err := w.injector.CloseStray(ctx, pid, one.pidfd, other.uffd); err != nil {
 				one.close()
 				return err
 			}

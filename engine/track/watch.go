@@ -52,9 +52,9 @@ type watch struct {
 }
 
 // attach begins to watch a process; nothing is registered yet. contains says whether it is still one of the tree.
-func attach(ctx context.Context, pid int, contains func(pid int) bool) (*watch, error) {
+func attach(ctx context.Context, i *inject.Injector, pid int, contains func(pid int) bool) (*watch, error) {
 	w := &watch{space: image.Space{Kind: image.Process, ID: uint64(proc.InnerPid(pid))}, pidfd: -1, uffd: inject.Uffd{FD: -1}, owed: map[uint64]bool{}}
-	err := w.open(ctx, pid, contains)
+	err := w.open(ctx, i, pid, contains)
 	if err != nil {
 		w.close()
 		return nil, err
@@ -62,14 +62,14 @@ func attach(ctx context.Context, pid int, contains func(pid int) bool) (*watch, 
 	return w, nil
 }
 
-func (w *watch) open(ctx context.Context, pid int, contains func(pid int) bool) (err error) {
+func (w *watch) open(ctx context.Context, i *inject.Injector, pid int, contains func(pid int) bool) (err error) {
 	if w.pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
 		return fmt.Errorf("open pid %d: %w", pid, err)
 	}
 	if !contains(pid) {
 		return fmt.Errorf("pid %d: %w", pid, unix.ESRCH) // and its number may be somebody else's by now
 	}
-	if w.uffd, err = inject.Userfaultfd(ctx, pid, w.pidfd); err != nil {
+	if w.uffd, err = i.Userfaultfd(ctx, pid, w.pidfd); err != nil {
 		return err
 	}
 	if err := enable(w.uffd.FD); err != nil {

@@ -23,20 +23,24 @@ import (
 // process (see inject) and read with PAGEMAP_SCAN. A round costs what was written, and some milliseconds a GiB. It needs ProbeWP to
 // say nothing. Processes that cannot be watched, and memory that processes share, are hashed instead; the former are logged, and
 // named in the rounds' figures. The tree need not be stopped for Close, which costs some milliseconds a GiB.
-func NewWP(t engine.Tree, log *slog.Logger) Exact {
+//
+// start starts the process that injects (inject.Start), for the rest of a round that has found processes which are not watched yet.
+func NewWP(t engine.Tree, start func() (*inject.Injector, error), log *slog.Logger) Exact {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &wpTracker{tree: t, log: log, buf: make([]byte, readPages*image.PageSize), hasher: newHasher(), watched: map[int]*watch{}, refused: map[int]error{}}
+	return &wpTracker{tree: t, start: start, log: log, buf: make([]byte, readPages*image.PageSize), hasher: newHasher(), watched: map[int]*watch{}, refused: map[int]error{}}
 }
 
 type wpTracker struct {
-	tree    engine.Tree
-	log     *slog.Logger
-	buf     []byte
-	hasher  *hasher
-	watched map[int]*watch // by pid on this host
-	refused map[int]error  // those that are hashed, and why
+	tree     engine.Tree
+	start    func() (*inject.Injector, error)
+	injector *inject.Injector // nil between rounds, and until one needs it
+	log      *slog.Logger
+	buf      []byte
+	hasher   *hasher
+	watched  map[int]*watch // by pid on this host
+	refused  map[int]error  // those that are hashed, and why
 }
 
 func (w *wpTracker) Name() string { return "wp" }
@@ -50,6 +54,14 @@ func (w *wpTracker) Close() error {
 	return nil
 }
 
+// dismiss lets the process that injects end.
+func (w *wpTracker) dismiss() {
+	if w.injector != nil {
+		w.injector.Close()
+	}
+	w.injector = nil
+}
+
 func (w *wpTracker) drop(pid int) {
 	if one := w.watched[pid]; one != nil {
 		one.close()
@@ -60,6 +72,7 @@ func (w *wpTracker) drop(pid int) {
 func (w *wpTracker) Round(ctx context.Context, emit func(image.Space, uint64, []byte) error) (RoundStats, error) {
 	st := RoundStats{Tracker: w.Name()}
 	begin := time.Now()
+	defer w.dismiss()
 	err := w.round(ctx, emit, &st)
 	st.Took = time.Since(begin)
 	if err != nil {
@@ -131,7 +144,7 @@ func (w *wpTracker) look(ctx context.Context, pid int, r *reader, pass *pass, sh
 		case errors.Is(err, errOtherMemory):
 			err = w.attach(ctx, pid, st)
 		}
-		if err != nil && !gone(err) {
+		if err != nil && ctx.Err() == nil && !gone(err) {
 			w.refuse(pid, err)
 		}
 	}

@@ -27,7 +27,7 @@ type makeTracker func(engine.Tree) track.Tracker
 // trackers are those that look at a tree by themselves; what CRIU's rounds are worth, testenv/vm finds out.
 var trackers = map[string]makeTracker{
 	"hash": track.NewHash,
-	"wp":   func(t engine.Tree) track.Tracker { return track.NewWP(t, nil) },
+	"wp":   func(t engine.Tree) track.Tracker { return newWP(t) },
 }
 
 func TestWhatTrackersHandOverIsTheTreesMemoryByteForByte(t *testing.T) {

@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 	if what := os.Getenv(misfitEnv); what != "" {
 		misfit(what)
 	}
+	if what := os.Getenv(injectsEnv); what != "" {
+		injects(what)
+	}
 	os.Exit(m.Run())
 }
 
@@ -50,14 +53,14 @@ func onHost(t testing.TB, f func(), programs ...string) {
 	for _, p := range programs {
 		hosttest.Install(t, p, "/usr/local/bin/"+filepath.Base(p), h)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute+*churnFor)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute+*churnFor+2**killedFor)
 	defer cancel()
 	argv, ran := []string{at, "-test.v", "-test.run", "^" + t.Name() + "$"}, "--- PASS: "+t.Name()
 	if _, bench := t.(*testing.B); bench {
 		argv, ran = []string{at, "-test.run", "^$", "-test.benchtime", "1x", "-test.bench", "^" + t.Name() + "$"}, t.Name()
 	}
 	cmd := h.Command(ctx, argv...)
-	cmd.Env = append(cmd.Env, insideEnv+"=1", churnEnv+"="+churnFor.String(), fmt.Sprintf("%s=%d", killsEnv, *kills))
+	cmd.Env = append(cmd.Env, insideEnv+"=1", churnEnv+"="+churnFor.String(), fmt.Sprintf("%s=%d", killsEnv, *kills), killedForEnv+"="+killedFor.String())
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("on the host: %v\n%s", err, out)

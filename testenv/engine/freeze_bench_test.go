@@ -33,7 +33,7 @@ func measureFinalLook(b *testing.B, megabytes int) {
 	v := startOutside(b, "dirtier", "-memory", fmt.Sprintf("%dM", megabytes), "-working-set", fmt.Sprintf("%dM", megabytes),
 		"-rate", fmt.Sprint(max(pages/50, 1000)), "-verify", "0", "-say", "5ms")
 	v.works(b)
-	tr := track.NewWP(v.tree, nil)
+	tr := newWP(v.tree)
 	for range 2 {
 		_, err := tr.Round(b.Context(), ignore)
 		must(b, err)
@@ -68,7 +68,7 @@ func BenchmarkChangedInAFreeze(b *testing.B) {
 		load := exec.Command("redisload", "write", "-size", "256M", "-rate", "10000", "-say", "0")
 		must(b, load.Start())
 		defer func() { _ = load.Process.Kill(); _ = load.Wait() }()
-		tr := track.NewWP(v.tree, nil)
+		tr := newWP(v.tree)
 		for range 3 {
 			v.roundAfter(b, tr, 250*time.Millisecond, ignore)
 		}
@@ -110,7 +110,7 @@ func BenchmarkHugePages(b *testing.B) {
 		v := startOutside(b, "python3", "-c", huge)
 		v.works(b)
 		b.ReportMetric(v.hugeMegabytes(b), "MiB/before")
-		tr := track.NewWP(v.tree, nil)
+		tr := newWP(v.tree)
 		for range 3 {
 			v.roundAfter(b, tr, time.Second, ignore)
 		}

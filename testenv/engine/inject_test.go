@@ -20,7 +20,7 @@ import (
 func ignore(image.Space, uint64, []byte) error { return nil }
 
 // startPatient starts a patient and returns when it works.
-func startPatient(t *testing.T, what string) *outside {
+func startPatient(t testing.TB, what string) *outside {
 	t.Helper()
 	t.Setenv(patientEnv, what)
 	v := startOutside(t, "/usr/local/bin/enginetest")
@@ -39,7 +39,7 @@ func TestAProcessDoesNotNoticeThatItIsWatched(t *testing.T) {
 			t.Run(what, func(t *testing.T) {
 				v := startPatient(t, what)
 				for range 40 {
-					tr := track.NewWP(v.tree, nil)
+					tr := newWP(v.tree)
 					st, err := tr.Round(t.Context(), ignore)
 					must(t, err)
 					if st.Tracker != "wp" || st.Fallback != "" || st.Emitted == 0 || st.Stopped == 0 {
@@ -57,12 +57,20 @@ func TestAProcessDoesNotNoticeThatItIsWatched(t *testing.T) {
 }
 
 // blocked are the signals that the main thread blocks.
-func (v *outside) blocked(t *testing.T) (mask uint64) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", v.tree.Pid))
-	must(t, err)
+func (v *outside) blocked(t *testing.T) uint64 {
+	t.Helper()
+	mask := blockedBy(fmt.Sprintf("/proc/%d", v.tree.Pid))
+	if mask == 0 {
+		t.Fatal("its main thread blocks nothing, or has ended")
+	}
+	return mask
+}
+
+// blockedBy are the signals that a thread, a directory in /proc, blocks; 0 if it has ended.
+func blockedBy(thread string) (mask uint64) {
+	b, _ := os.ReadFile(thread + "/status")
 	_, line, _ := strings.Cut(string(b), "SigBlk:")
-	_, err = fmt.Sscanf(line, "%x", &mask)
-	must(t, err)
+	_, _ = fmt.Sscanf(line, "%x", &mask)
 	return mask
 }
 
@@ -72,7 +80,7 @@ func TestAStoppedProcessStaysStopped(t *testing.T) {
 		must(t, unix.Kill(v.tree.Pid, unix.SIGSTOP))
 		eventually(t, "it stops", func() bool { return stopped(v.tree.Pid) })
 		for range 20 {
-			tr := track.NewWP(v.tree, nil)
+			tr := newWP(v.tree)
 			st, err := tr.Round(t.Context(), ignore)
 			if must(t, err); st.Tracker != "wp" {
 				t.Fatalf("%+v", st)
@@ -89,7 +97,7 @@ func TestAStoppedProcessStaysStopped(t *testing.T) {
 func TestAProcessThatCannotBeWatchedIsHashed(t *testing.T) {
 	onHost(t, func() {
 		v := startPatient(t, "has no descriptor left")
-		tr := track.NewWP(v.tree, nil)
+		tr := newWP(v.tree)
 		for range 2 {
 			st, err := tr.Round(t.Context(), ignore)
 			must(t, err)
@@ -102,7 +110,7 @@ func TestAProcessThatCannotBeWatchedIsHashed(t *testing.T) {
 		v.ends(t)
 
 		d := startPatient(t, "reads past the page cache")
-		tr = track.NewWP(d.tree, nil)
+		tr = newWP(d.tree)
 		st, err := tr.Round(t.Context(), ignore)
 		if must(t, err); st.Tracker != "hash" || !strings.Contains(st.Fallback, "O_DIRECT") {
 			t.Errorf("%+v", st)
@@ -115,7 +123,7 @@ func TestAProcessThatCannotBeWatchedIsHashed(t *testing.T) {
 		c.works(t)
 		one := c.pids()[1]
 		release := traceAway(t, one)
-		tr, got := track.NewWP(c.tree, nil), received{}
+		tr, got := newWP(c.tree), received{}
 		for range 5 {
 			st, err := tr.Round(t.Context(), got.take)
 			must(t, err)
@@ -150,7 +158,7 @@ func traceAway(t *testing.T, pid int) (release func()) {
 func TestProgramsThatFollowEachOtherAreFollowed(t *testing.T) {
 	onHost(t, func() {
 		v := startPatient(t, "runs program after program")
-		tr := track.NewWP(v.tree, nil)
+		tr := newWP(v.tree)
 		for range 60 {
 			st, err := tr.Round(t.Context(), ignore)
 			must(t, err)
@@ -160,7 +168,7 @@ func TestProgramsThatFollowEachOtherAreFollowed(t *testing.T) {
 		}
 		v.works(t)
 		for range 200 { // a program may begin between the look for a way into the one before and the way in
-			again := track.NewWP(v.tree, nil)
+			again := newWP(v.tree)
 			_, err := again.Round(t.Context(), ignore)
 			must(t, err)
 			must(t, again.Close())
@@ -168,7 +176,7 @@ func TestProgramsThatFollowEachOtherAreFollowed(t *testing.T) {
 		v.works(t)
 		for range 10 { // whatever it was doing when it was frozen
 			got := received{}
-			whole := track.NewWP(v.tree, nil)
+			whole := newWP(v.tree)
 			_, err := whole.Round(t.Context(), got.take)
 			must(t, err)
 			v.freeze(t, true)
@@ -196,7 +204,10 @@ func TestADescriptorThatAChildInheritedIsClosed(t *testing.T) {
 		if !inject.Stray(child, stray) || inject.Stray(v.tree.Pid, inject.Uffd{FD: fd, Number: 0}) {
 			t.Error("the copy is not known from others")
 		}
-		must(t, inject.CloseStray(t.Context(), child, pidfd, stray))
+		i, err := startInjector()
+		must(t, err)
+		defer i.Close()
+		must(t, i.CloseStray(t.Context(), child, pidfd, stray))
 		if _, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", child, leakedFd)); err == nil || inject.Stray(child, stray) {
 			t.Error("it is still there")
 		}
@@ -210,7 +221,7 @@ func TestATrackerThatFailsCostsTheTreeNothing(t *testing.T) {
 	onHost(t, func() {
 		v := startOutside(t, "churn", "-rate", "2000", "-changes", "200", "-memory", "4M", "-say", "20ms")
 		v.works(t)
-		wp := &brokenOff{Exact: track.NewWP(v.tree, nil), good: 3}
+		wp := &brokenOff{Exact: newWP(v.tree), good: 3}
 		tr := track.NewFalling([]string{"wp", "hash"}, func(name string) track.Tracker {
 			if name == "wp" {
 				return wp
@@ -264,10 +275,10 @@ func TestTwoTrackersDoNotMisleadEachOther(t *testing.T) {
 	onHost(t, func() {
 		v := startOutside(t, "churn", "-rate", "500", "-changes", "50", "-memory", "4M", "-say", "20ms")
 		v.works(t)
-		first := track.NewWP(v.tree, nil)
+		first := newWP(v.tree)
 		_, err := first.Round(t.Context(), ignore)
 		must(t, err)
-		second, got := track.NewWP(v.tree, nil), received{}
+		second, got := newWP(v.tree), received{}
 		for range 3 {
 			_, err := first.Round(t.Context(), ignore)
 			must(t, err)

@@ -12,7 +12,6 @@ import (
 	"drover/engine"
 	"drover/engine/criu"
 	"drover/engine/image"
-	"drover/engine/track"
 )
 
 // sharers are programs of which two processes write to the same memory; that of System V has an IPC namespace of its own.
@@ -74,7 +73,7 @@ func TestSharedMemoryIsWholeInALazyDump(t *testing.T) {
 				defer images.Close()
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
-				tr := track.NewWP(v.tree, nil)
+				tr := newWP(v.tree)
 				_, err = tr.Round(ctx, ignore)
 				must(t, err)
 				h, err := criu.New(criu.Config{}).Dump(ctx, engine.DumpRequest{Tree: v.tree, Images: images, Lazy: true})

@@ -26,7 +26,7 @@ func startSprawl(t testing.TB, mappings, gigabytes int) *hoardTree {
 func TestRoundsCountMappings(t *testing.T) {
 	onHost(t, func() {
 		h := startSprawl(t, 2000, 0)
-		for _, tr := range []track.Tracker{track.NewWP(h.tree, nil), track.NewHash(h.tree)} {
+		for _, tr := range []track.Tracker{newWP(h.tree), track.NewHash(h.tree)} {
 			st, err := tr.Round(t.Context(), ignore)
 			must(t, err)
 			if st.Mappings < 2000 || st.Mappings > 2200 {

@@ -26,7 +26,7 @@ func TestAWatchedTreeIsDumpedAndRestored(t *testing.T) {
 		v.works(t)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		tr, got := track.NewWP(v.tree, nil), received{}
+		tr, got := newWP(v.tree), received{}
 		rounds := func() {
 			for range 4 {
 				_, err := tr.Round(ctx, got.take)

@@ -7,6 +7,7 @@ import (
 	"drover/engine/criu"
 	"drover/engine/track"
 	"drover/worker/doctor"
+	"drover/worker/keeper"
 	"drover/worker/tree"
 	"drover/worker/workloads"
 )
@@ -53,7 +54,7 @@ func (a *Agent) chooseTracker(ctx context.Context, name string, lent tree.Lent, 
 	return track.NewFalling(append([]string{chosen}, track.After(f, chosen)...), func(name string) track.Tracker {
 		switch name {
 		case "wp":
-			return track.NewWP(lent.Tree(), a.log)
+			return track.NewWP(lent.Tree(), keeper.StartInjector, a.log)
 		case "softdirty":
 			return track.NewSoftDirty(lent.Engine(), lent.Tree(), lent.Options(), dir)
 		}

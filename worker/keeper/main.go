@@ -30,6 +30,8 @@ func Main(args []string) int {
 		setup() // becomes the tree
 	case len(args) == 6 && args[0] == "fill":
 		return fill(args[1] == "true", args[2] == "true", Dir(args[3]), args[4], args[5])
+	case len(args) == 1 && args[0] == "inject":
+		return injects()
 	case len(args) == 2 && args[0] == "run":
 		return run(Dir(args[1]))
 	}

@@ -1,10 +1,8 @@
 package inject
 
 import (
-	"context"
 	"fmt"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,17 +17,4 @@ func Stray(pid int, u Uffd) bool {
 	}
 	order, _, e := unix.Syscall6(unix.SYS_KCMP, uintptr(os.Getpid()), uintptr(pid), kcmpFile, uintptr(u.FD), uintptr(u.Number), 0)
 	return e == 0 && order == 0
-}
-
-// CloseStray closes a copy that Stray has found.
-func CloseStray(ctx context.Context, pid, pidfd int, u Uffd) error {
-	var stopped time.Duration
-	err := inThread(ctx, pid, pidfd, func(t *thread) error {
-		_, err := t.call(unix.SYS_CLOSE, uint64(u.Number))
-		return err
-	}, &stopped)
-	if err != nil {
-		return fmt.Errorf("close descriptor %d that pid %d inherited: %w", u.Number, pid, err)
-	}
-	return nil
 }

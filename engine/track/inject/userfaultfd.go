@@ -18,33 +18,18 @@ const userModeOnly = 1
 // mostThreads is how many threads are tried, one after the other, if they do not come to a stop.
 const mostThreads = 4
 
-// Uffd is a userfaultfd of another process's memory.
-type Uffd struct {
-	FD      int           // in this process, close-on-exec; the owner closes it, which ends all that it watches
-	Number  int           // what it was in the process, for Stray
-	Stopped time.Duration // how long a thread of the process stood still for it
-}
-
-// Userfaultfd makes a userfaultfd in the process that pidfd is open for, whose pid is pid. It is neither enabled (UFFDIO_API) nor
-// registered for anything. It needs the right to trace the process. It blocks for as long as a thread takes to come to a stop,
-// usually microseconds; ctx is looked at between threads only. A process that is gone is unix.ESRCH.
-//
-// Another thread of the process may fork in the microseconds in which the descriptor exists there, and the child then has a copy:
-// see Stray.
-func Userfaultfd(ctx context.Context, pid, pidfd int) (Uffd, error) {
-	u := Uffd{FD: -1}
-	if !Supported {
-		return u, ErrMachine
-	}
-	err := inThread(ctx, pid, pidfd, func(t *thread) error {
+// userfaultfd makes one in a process and takes it out; the descriptor, -1 on an error, is the caller's.
+func userfaultfd(ctx context.Context, pid, pidfd int, a *answer) (fd int, err error) {
+	fd = -1
+	err = inThread(ctx, pid, pidfd, func(t *thread) error {
 		n, err := t.call(unix.SYS_USERFAULTFD, unix.O_CLOEXEC|unix.O_NONBLOCK|userModeOnly)
 		if err != nil {
 			return fmt.Errorf("userfaultfd in pid %d: %w", pid, err)
 		}
-		u.Number = int(n)
-		fd, err := unix.PidfdGetfd(pidfd, int(n), 0)
+		a.Number = int(n)
+		got, err := unix.PidfdGetfd(pidfd, int(n), 0)
 		if err == nil {
-			u.FD = fd
+			fd = got
 		} else {
 			err = fmt.Errorf("take descriptor %d out of pid %d: %w", n, pid, err)
 		}
@@ -52,19 +37,28 @@ func Userfaultfd(ctx context.Context, pid, pidfd int) (Uffd, error) {
 			err = errors.Join(err, fmt.Errorf("close descriptor %d in pid %d: %w", n, pid, closing))
 		}
 		return err
-	}, &u.Stopped)
-	if err != nil && u.FD >= 0 {
-		unix.Close(u.FD)
-		u.FD = -1
+	}, &a.Stopped)
+	if err != nil && fd >= 0 {
+		unix.Close(fd)
+		fd = -1
 	}
-	return u, err
+	return fd, err
+}
+
+// closeIn closes a descriptor of a process.
+func closeIn(ctx context.Context, pid, pidfd, number int, a *answer) error {
+	err := inThread(ctx, pid, pidfd, func(t *thread) error {
+		_, err := t.call(unix.SYS_CLOSE, uint64(number))
+		return err
+	}, &a.Stopped)
+	if err != nil {
+		return fmt.Errorf("close descriptor %d that pid %d inherited: %w", number, pid, err)
+	}
+	return nil
 }
 
 // inThread runs f with a stopped thread of the process, and lets the thread go on.
 func inThread(ctx context.Context, pid, pidfd int, f func(*thread) error, stopped *time.Duration) error {
-	if own(pid) {
-		return ErrOwn
-	}
 	entry, err := findEntry(pid)
 	if err != nil {
 		return fmt.Errorf("look for a system call instruction in pid %d: %w", pid, err)
@@ -83,15 +77,6 @@ func inThread(ctx context.Context, pid, pidfd int, f func(*thread) error, stoppe
 		}
 	}
 	return fmt.Errorf("stop a thread of pid %d: %w", pid, err)
-}
-
-// own says whether pid is this process or a child of it. A ptrace stop is reported to every wait of the tracer's process for
-// that pid, also to those that only ask for its end.
-func own(pid int) bool {
-	if pid == os.Getpid() {
-		return true
-	}
-	return statusNumber(pid, "PPid:") == uint64(os.Getpid())
 }
 
 // threadsOf lists the threads, the leader first.
