@@ -145,6 +145,7 @@ func newHosts(b *testing.B) (*cluster.Cluster, *host.Host) {
 	bed := hosttest.Bed(b)
 	c, err := cluster.New(b.Context(), bed, cluster.Options{
 		Drover: hosttest.Build(b, "./cmd/drover"), Coordinators: []string{"ceres", "pallas", "vesta"}, Workers: []string{"alpha", "beta"},
+		Args: []string{"--keep-store", "0s"}, // every move is to a host that has no page of the tree
 	})
 	if err != nil {
 		b.Fatal(err)

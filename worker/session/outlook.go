@@ -27,10 +27,10 @@ func perGiB(d time.Duration) time.Duration { return d / (1 << 18) }
 // What was measured with CRIU 4.2 (make bench, two cores that carry both hosts and the load), for each of the ways that memory
 // goes. A loaded host takes longer: scale corrects them by what moves really took.
 var (
-	// CRIU looks at every page, and every page is named. What has changed is read meanwhile.
-	watched = costs{way: wayWatched, fixed: 100 * time.Millisecond, page: perGiB((90 + 40) * time.Millisecond), dirty: perGiB(500 * time.Millisecond)}
+	// The tracker looks at every page, and every page is named. What has changed is read meanwhile.
+	watched = costs{way: wayWatched, fixed: 100 * time.Millisecond, page: perGiB(60 * time.Millisecond), dirty: perGiB(500 * time.Millisecond)}
 	// All pages are read and compared by digest besides.
-	compared = costs{way: wayCompared, fixed: watched.fixed, page: watched.page + perGiB(450*time.Millisecond), dirty: watched.dirty}
+	compared = costs{way: wayCompared, fixed: watched.fixed, page: watched.page + perGiB(250*time.Millisecond), dirty: watched.dirty}
 	// CRIU hands all pages over, which are compared, and rebuilds the tree from images.
 	imaged = costs{way: wayImaged, fixed: watched.fixed, page: perGiB((400 + 230 + 450) * time.Millisecond), dirty: perGiB(1500 * time.Millisecond)}
 )

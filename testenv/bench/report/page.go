@@ -37,7 +37,7 @@ func page(r Report) string {
 func made(b *strings.Builder, d Data) {
 	fmt.Fprintf(b, "\n    %s\n\n", strings.ReplaceAll(d.Command, "\n", "\n    "))
 	fmt.Fprintf(b, "%s, in %s, on %d × %s with %s of memory, Linux %s, CRIU %s, %s, drover %s; the load average before it began was %s. The hosts are namespaces of this one machine and share its processors "+
-		"with the links, the coordinators and the load.\n\n", d.Date.UTC().Format("2006-01-02 15:04 UTC"), d.Took.text(),
+		"with the links, the coordinators and the load. No host keeps pages of a tree that it has had before (keep_store: 0).\n\n", d.Date.UTC().Format("2006-01-02 15:04 UTC"), d.Took.text(),
 		d.Machine.Processors, d.Machine.Processor, bytesText(float64(d.Machine.Memory)), d.Machine.Kernel, d.Machine.CRIU, d.Machine.Go, d.Machine.Drover, figure(d.Machine.Load))
 }
 
