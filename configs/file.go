@@ -74,7 +74,7 @@ func readBounded(file string) ([]byte, error) {
 		return nil, errs.New(errs.NotFound, "there is no configuration %s", file).WithNext("write one beginning with `drover config sample KIND` (worker, coordinator or client), or name another with --config")
 	}
 	if err != nil {
-		return nil, errs.New(errs.Failed, "read configuration: %w", err)
+		return nil, errs.New(errs.Failed, "read configuration: %w", err).WithNext("the user that runs drover must be let into its directory, and own it or be root")
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err == nil && info.IsDir() {

@@ -29,7 +29,8 @@ func Sample(kind string) ([]byte, error) {
 // Write writes cfg, a pointer to one of this package's configurations, to a new file, mode 0600: each value that is not the
 // default, with its meaning. by says who wrote it. A file that exists is left as it is and an errs.Conflict error.
 func Write(file, by string, cfg validated) error {
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+	// Others may look into it: a coordinator is not root, and what is secret is in files of mode 0600.
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil { //nolint:gosec // see above
 		return errs.New(errs.Failed, "write configuration: %w", err)
 	}
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)

@@ -164,6 +164,8 @@ func (c *Coordinator) RotateKeys(ctx context.Context, step string, force bool) (
 	switch {
 	case step == api.KeyBegin:
 		change, err = c.distribute(ctx)
+	case len(keys) < 2:
+		err = errs.New(errs.Conflict, "the cluster's key is not being changed: there is nothing to %s", step).WithNext("begin with drover cluster rotate-keys")
 	case len(keys) != 2 || pending == (step == api.KeyRetire):
 		err = errs.New(errs.Conflict, "the cluster's key is not at the step for %q", step).WithNext("drover status says how far it is")
 	case step == api.KeySwitch:

@@ -66,7 +66,7 @@ func (a *app) cmdRun() *cobra.Command {
 	flags.StringVar(&spec.Address, "address", "", "address that moves with the tree, as 10.0.0.50/24; it gets a network namespace of its own")
 	flags.StringVar(&spec.Gateway, "gateway", "", "default route, with --address")
 	flags.StringVar(&spec.Link, "link", "", "the host's interface that --address lives on; else the one in the same subnet")
-	flags.StringArrayVar(&volumes, "volume", nil, "HOST:INSIDE[:shared], a host's directory that the tree sees; carried with it unless shared; may be repeated")
+	flags.StringArrayVar(&volumes, "volume", nil, "HOST:INSIDE[:shared], a host's directory that the tree sees, made if it is not there; carried with it unless shared; may be repeated")
 	flags.StringArrayVar(&spec.Env, "env", nil, "KEY=value for the tree's environment; may be repeated")
 	flags.StringVar(&spec.User, "user", "", "uid[:gid], numbers (default 0:0)")
 	flags.StringVar(&spec.Dir, "dir", "", "working directory inside the root (default /)")

@@ -11,7 +11,7 @@ var pageWorkloads = page{
 	short: "list the workloads: where they run, and how",
 	long: `Lists every workload of the cluster: its host, its state there, its address, how many processes and how much memory it has.
 
-States: starting, running, stopped (every process stopped, see drover continue), migrating (running, and being copied), held (frozen by a migration), fenced (left stopped at the source of a migration: the tree lives elsewhere), exited, lost (its host is gone or was rebooted).`,
+States: starting, running, stopped (every process stopped, see drover continue), migrating (running, and being copied), held (frozen by a migration), fenced (left stopped at the source of a migration: the tree lives elsewhere), exited, lost (its host does not answer, and it may live on there; or was rebooted, and it does not).`,
 	example: `drover workloads
 drover workloads --json | jq -r '.[] | select(.owner == "alpha") | .name'`,
 }

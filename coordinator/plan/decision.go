@@ -171,7 +171,7 @@ func goneReason(w api.Workload) string {
 	case workload.Exited:
 		return "it has exited: there is nothing to move"
 	case workload.Lost:
-		return "its tree is lost: there is nothing to move"
+		return "its host does not answer, or was rebooted: there is nothing to move"
 	case workload.Fenced:
 		return "it is fenced: its tree lives elsewhere"
 	}

@@ -218,7 +218,7 @@ func TestWhatNeedNotOrCannotBeMoved(t *testing.T) {
 		{"it is there already", running("a alpha"), newWorld().on("alpha", "a"), lines("mark 0 a moved: it was on alpha already", "running -> done")},
 		{"no such workload", running("a beta"), newWorld(), lines("mark 0 a failed: there is no workload of that name", "running -> failed")},
 		{"it has exited", running("a beta"), state(workload.Exited), lines("mark 0 a failed: it has exited: there is nothing to move", "running -> failed")},
-		{"it is lost", running("a beta"), state(workload.Lost), lines("mark 0 a failed: its tree is lost: there is nothing to move", "running -> failed")},
+		{"it is lost", running("a beta"), state(workload.Lost), lines("mark 0 a failed: its host does not answer, or was rebooted: there is nothing to move", "running -> failed")},
 		{"a stopped one moves", running("a beta"), state(workload.Stopped), "start a (waiting) to beta"},
 		{"someone else moves it", running("a beta"), newWorld().on("alpha", "a").workload("a", func(w *api.Workload) { w.Migration = "x-1" }), "mark 0 a waiting: migration x-1 moves it now"},
 	})

@@ -68,7 +68,7 @@ const (
 	HeldState State = "held"      // frozen by a migration or by probation
 	Fenced    State = "fenced"    // a source left stopped after COMMIT: the tree lives elsewhere, continuing it needs --force
 	Exited    State = "exited"
-	Lost      State = "lost" // its host is gone or rebooted
+	Lost      State = "lost" // its host does not answer, or was rebooted
 )
 
 // Status is what a host says of one workload.
