@@ -60,6 +60,9 @@ func becomeCommand() error {
 	if err := unix.Sethostname([]byte(p.Spec.Name)); err != nil {
 		return fmt.Errorf("set the host name: %w", err)
 	}
+	if err := ownOOMScore("/proc/self/oom_score_adj"); err != nil {
+		return err
+	}
 	unix.Umask(0)
 	if err := makeWorld(p); err != nil {
 		return err
@@ -143,4 +146,17 @@ func lookUp(name, path string) (string, error) {
 		return "", errs.New(errs.NotFound, "command %s is not there", name).WithNext("it is looked up inside the root, in PATH=%s", path)
 	}
 	return "", errs.New(errs.Refused, "command %s cannot be executed: %w", name, why)
+}
+
+// ownOOMScore takes from a process what spares its worker from the OOM killer (OOMScoreAdjust= in the worker's unit): a tree that has grown too
+// large would be spared too, and others killed in its place, here and wherever it moves. A score above 0 is somebody's choice.
+func ownOOMScore(file string) error {
+	b, err := os.ReadFile(file)
+	if err == nil && strings.HasPrefix(string(b), "-") {
+		err = os.WriteFile(file, []byte("0"), 0) // it is there: proc(5)
+	}
+	if err != nil {
+		return fmt.Errorf("have the OOM killer treat the tree like any other: %w", err)
+	}
+	return nil
 }
