@@ -86,9 +86,12 @@ func (d dev) run(ctx context.Context) error {
 		if err := d.join(ctx, w); err != nil {
 			return err
 		}
-		if err := d.show(devView{filepath.Join(d.dir, "client.yaml"), d.name}); err != nil {
-			return err
-		}
+		g.Go(func() error {
+			if err := d.awaitUp(ctx, time.Now()); err != nil {
+				return err
+			}
+			return d.show(devView{filepath.Join(d.dir, "client.yaml"), d.name})
+		})
 		return d.runWorker(ctx, w)
 	})
 	return g.Wait()
@@ -125,6 +128,35 @@ func (d dev) join(ctx context.Context, w configs.Worker) error {
 	}
 	_, err = m.join(ctx, token.Token)
 	return err
+}
+
+// awaitUp returns when the coordinator has heard the worker since then: it can be given work. It ends without an error when dev does.
+func (d dev) awaitUp(ctx context.Context, since time.Time) error {
+	client, err := configs.LoadClient(filepath.Join(d.dir, "client.yaml"), nil)
+	if err != nil {
+		return err
+	}
+	c, err := connect(ctx, client)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for {
+		hosts, err := c.Hosts(ctx)
+		for _, h := range hosts {
+			if h.Name == d.name && h.LastSeen.After(since) {
+				return nil
+			}
+		}
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(20 * time.Millisecond): // nothing else tells
+		}
+	}
 }
 
 // devView says how to use it.

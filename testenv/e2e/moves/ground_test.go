@@ -191,9 +191,10 @@ func (g *ground) proved(t *testing.T, id migration.ID) {
 // evidence is what `drover prove` prints.
 func (g *ground) evidence(t *testing.T, id migration.ID) (e api.Evidence) {
 	t.Helper()
-	out, _ := g.Drover(t.Context(), "prove", string(id), "--json") // the exit code says whether it is complete
-	if err := json.Unmarshal([]byte(out), &e); err != nil {
-		t.Errorf("drover prove printed %q: %v", out, err)
-	}
+	hosttest.Eventually(t, "drover prove finds a leader", func() bool {
+		out, _ := g.Drover(t.Context(), "prove", string(id), "--json") // the exit code says whether it is complete
+		e = api.Evidence{}
+		return json.Unmarshal([]byte(out), &e) == nil
+	})
 	return e
 }

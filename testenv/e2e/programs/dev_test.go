@@ -27,7 +27,7 @@ func TestDevStartsWithoutAComplaint(t *testing.T) {
 		hosttest.Eventually(t, "dev says how to use it", func() bool { return strings.Contains(d.Log(), "DROVER_CONFIG=") })
 		said := d.Log()
 		for line := range strings.Lines(said) {
-			if strings.Contains(line, "level=") {
+			if strings.Contains(line, "level=") && !strings.Contains(line, `lacks="CAP_SYS_RESOURCE (`) { // which this machine may withhold
 				t.Errorf("it complains at its start: %s", line)
 			}
 		}
