@@ -52,8 +52,14 @@ func kill(ctx context.Context, cgroup string) error {
 
 // isFrozen says whether somebody has asked for a cgroup to be frozen.
 func isFrozen(cgroup string) bool {
-	b, err := os.ReadFile(filepath.Join(cgroup, "cgroup.freeze"))
-	return err == nil && bytes.HasPrefix(b, []byte("1"))
+	f, err := os.Open(filepath.Join(cgroup, "cgroup.freeze"))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var b [1]byte // the file is "0\n" or "1\n"
+	n, _ := f.Read(b[:])
+	return n == 1 && b[0] == '1'
 }
 
 // moveHere moves a process out of a cgroup into this process's own.
