@@ -81,7 +81,20 @@ type Features struct {
 	LazyPages bool   `json:"lazy_pages"` // dumps and restores may be lazy: CRIU can, and a userfaultfd with what it needs can be made here
 	// Missing says what was looked for and not found, each with its consequence, for people.
 	Missing []string `json:"missing,omitempty"`
+	// Unfit says why no tree can be dumped or restored here, "" if trees can. It names the engine's path, and its version if that is known.
+	Unfit string `json:"unfit,omitempty"`
 }
+
+// Fit is nil if trees can be dumped and restored here, else an error that says why not and what to do (errs.Unavailable).
+func (f Features) Fit() error {
+	if f.Unfit == "" {
+		return nil
+	}
+	return errs.New(errs.Unavailable, "%s", f.Unfit).WithNext("%s", InstallCRIU)
+}
+
+// InstallCRIU is what to do about an engine that is not fit.
+const InstallCRIU = "install CRIU 4.2 or later on this host, or give the worker the path of one (key criu, --criu)"
 
 // Options are the CRIU options a tree needs, found by looking at it (worker/doctor) and the same for dump and restore.
 type Options struct {

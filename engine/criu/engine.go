@@ -2,6 +2,7 @@ package criu
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -152,7 +153,7 @@ func (e *Engine) Probe(ctx context.Context) (engine.Features, error) {
 	f.Path = s.cmd.Path
 	resp, err := s.talk(ctx, &rpc.CriuReq{Type: rpc.CriuReqType_VERSION.Enum(), KeepOpen: ptr(true)}, goOn)
 	if err != nil || !resp.GetSuccess() {
-		return f, errs.New(errs.Unavailable, "ask %s for its version: %w", e.path, err).WithNext("run `%s check` on this host", e.path)
+		return f, errs.New(errs.Unavailable, "CRIU at %s could not be asked for its version: %s", f.Path, s.whyNoAnswer(resp, err)).WithNext("run `%s check`; %s", f.Path, engine.InstallCRIU)
 	}
 	v := resp.GetVersion()
 	f.Version = fmt.Sprintf("%d.%d.%d", v.GetMajorNumber(), v.GetMinorNumber(), v.GetSublevel())
@@ -171,6 +172,20 @@ func (e *Engine) Probe(ctx context.Context) (engine.Features, error) {
 		f.Missing = append(f.Missing, "soft-dirty page tracking (CONFIG_MEM_SOFT_DIRTY): CRIU's own pre-dump does not work, rounds use another tracker")
 	}
 	return f, nil
+}
+
+// whyNoAnswer says why CRIU has not answered a question that holds no tree.
+func (s *swrk) whyNoAnswer(resp *rpc.CriuResp, err error) string {
+	switch {
+	case err == nil:
+		return fmt.Sprintf("it answers with errno %d", resp.GetCrErrno())
+	case errors.Is(err, context.DeadlineExceeded):
+		return "it does not answer"
+	}
+	if how := s.end(); how != nil {
+		return "it ended without an answer: " + how.Error()
+	}
+	return err.Error()
 }
 
 func kernelRelease() string {

@@ -141,6 +141,13 @@ func TestAnEngineWithoutCRIUSaysWhatToInstall(t *testing.T) {
 	}
 }
 
+func TestAProgramThatIsNotCRIUCouldNotBeAskedForItsVersion(t *testing.T) {
+	_, err := New(Config{Path: "/bin/true"}).Probe(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "CRIU at /bin/true could not be asked for its version") || errors.Is(err, engine.ErrLost) || strings.Contains(err.Error(), "held") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestTheFirstThreadStaysAsItIs(t *testing.T) {
 	for range 500 {
 		err := onDoomedThread([]func() error{func() error {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	coordinatorapi "drover/coordinator/api"
+	"drover/engine/criu"
 	"drover/internal/errs"
 	"drover/internal/migration"
 	"drover/internal/pki"
@@ -86,6 +87,21 @@ func TestHeartbeatsReachACoordinatorThatAnswers(t *testing.T) {
 	f := hb.Facts
 	if f.MemoryTotal <= 0 || f.MemoryFree <= 0 || f.MemoryFree > f.MemoryTotal || f.CPUs < 1 || f.Boot == "" || f.DiskFree <= 0 || f.Started.IsZero() || f.Address != "alpha:7202" {
 		t.Errorf("facts: %+v", f)
+	}
+}
+
+// A worker whose CRIU cannot be run is up, and says what it lacks: a host that is not heard of is called lost with its trees.
+func TestAWorkerWithoutAWorkingCRIUIsHeard(t *testing.T) {
+	c := newCluster(t)
+	c.coordinate()
+	c.engine = criu.New(criu.Config{Path: "/bin/true"})
+	c.work("alpha").trees.Run(name, at)
+	c.until("a heartbeat", func() bool { c.record.mu.Lock(); defer c.record.mu.Unlock(); return len(c.record.beats) == 1 })
+	c.record.mu.Lock()
+	defer c.record.mu.Unlock()
+	f := c.record.beats["alpha"].Facts.Engine
+	if want := "CRIU at /bin/true could not be asked for its version"; f.Fit() == nil || !strings.Contains(f.Fit().Error(), want) || !strings.Contains(strings.Join(f.Missing, ";"), want) {
+		t.Errorf("it says of its engine: %+v", f)
 	}
 }
 

@@ -41,6 +41,7 @@ type cluster struct {
 	record    *record
 	pool      *link.Pool // the coordinator's
 	saveTo    func(*pki.Identity) error
+	engine    engine.Engine // the workers'
 }
 
 // host is a worker's host, which stays when the worker is restarted.
@@ -114,7 +115,7 @@ func newCluster(t *testing.T) *cluster {
 	}
 	c := &cluster{
 		t: t, authority: authority, network: transfertest.NewNetwork(), world: sessiontest.NewWorld(), hosts: map[string]*host{},
-		record: &record{beats: map[string]coordinatorapi.Heartbeat{}},
+		record: &record{beats: map[string]coordinatorapi.Heartbeat{}}, engine: noEngine{},
 	}
 	c.pool = link.NewPool(c.identity(pki.Coordinator("c1")), link.WithDial(c.network.From("c1")))
 	t.Cleanup(func() { c.pool.Close() })
@@ -184,7 +185,7 @@ func (c *cluster) config(h *host) Config {
 		Name: h.name, Listen: h.name + ":7202", StateDir: h.state, RunDir: h.run, Identity: h.identity,
 		Coordinators: []string{"c0:7201", "c1:7201"}, Log: slog.New(slog.DiscardHandler), SaveIdentity: c.saveTo,
 		Parts: Parts{
-			Workloads: model{Host: h.trees}, Doctor: noDoctor{}, Engine: noEngine{}, Tracker: sessiontest.Tracker,
+			Workloads: model{Host: h.trees}, Doctor: noDoctor{}, Engine: c.engine, Tracker: sessiontest.Tracker,
 			Dial: c.network.From(h.name), Listener: func(a string) (net.Listener, error) { return c.network.Listen(a) },
 			Images: func(string, int64) (func() error, error) { return func() error { return nil }, nil },
 		},

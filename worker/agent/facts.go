@@ -21,8 +21,12 @@ import (
 func (a *Agent) Host(ctx context.Context) (workerapi.HostFacts, error) {
 	f := workerapi.HostFacts{Name: a.cfg.Name, Address: a.cfg.Advertise, Version: Version, CPUs: runtime.NumCPU(), Started: a.started}
 	var err error
-	if f.Engine, err = a.engine.Probe(ctx); err != nil {
+	f.Engine, err = a.engine.Probe(ctx)
+	switch {
+	case err != nil && ctx.Err() != nil:
 		return f, errs.New(errs.KindOf(err), "probe the engine on %s: %w", a.cfg.Name, err)
+	case err != nil: // the host is up all the same, and its trees live
+		f.Engine.Unfit, f.Engine.Missing = err.Error(), []string{err.Error()}
 	}
 	if f.MemoryTotal, _, err = memory(); err != nil {
 		return f, err

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"time"
 
 	"drover/engine"
 	"drover/engine/criu"
@@ -62,7 +63,10 @@ func (a *Agent) chooseTracker(ctx context.Context, name string, lent tree.Lent, 
 	}, a.log), nil
 }
 
-// once asks an engine what it can do one single time: a host's kernel and CRIU do not change under a running worker.
+// askAgain is how long a host is taken to be unfit before that is looked at again: CRIU may be installed meanwhile.
+const askAgain = time.Minute
+
+// once asks an engine that is fit what it can do one single time: a host's kernel and CRIU do not get worse under a running worker.
 type once struct {
 	engine.Engine
 	answer chan features
@@ -70,8 +74,12 @@ type once struct {
 
 type features struct {
 	engine.Features
+	err   error
 	known bool
+	until time.Time // zero: for good
 }
+
+func (f features) holds() bool { return f.known && (f.until.IsZero() || time.Now().Before(f.until)) }
 
 func probeOnce(e engine.Engine) engine.Engine {
 	o := once{e, make(chan features, 1)}
@@ -87,12 +95,15 @@ func (o once) Probe(ctx context.Context) (engine.Features, error) {
 		return engine.Features{}, ctx.Err()
 	}
 	defer func() { o.answer <- f }()
-	if f.known {
-		return f.Features, nil
+	if f.holds() {
+		return f.Features, f.err
 	}
 	got, err := o.Engine.Probe(ctx)
-	if err == nil {
-		f = features{got, true}
+	if ctx.Err() == nil { // else it says nothing of the engine
+		f = features{Features: got, err: err, known: true}
+		if err != nil || got.Unfit != "" {
+			f.until = time.Now().Add(askAgain)
+		}
 	}
 	return got, err
 }
