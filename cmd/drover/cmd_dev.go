@@ -1,11 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
-	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -13,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"drover/configs"
+	"drover/engine/criu"
 	"drover/internal/errs"
 	"drover/internal/pki"
 )
@@ -26,7 +25,7 @@ Both serve on the loopback only. Workloads go on when it ends, and it meets them
 	example: `drover dev &
 export DROVER_CONFIG=/var/tmp/drover-dev/client.yaml
 drover run web --address 10.0.0.50/24 -- nginx -g 'daemon off;'`,
-	exits: exits{errs.Unavailable: "a port is taken"},
+	exits: exits{errs.Unavailable: "a port is taken, or CRIU is missing or too old"},
 	local: true,
 }
 
@@ -61,7 +60,11 @@ type dev struct {
 }
 
 func (d dev) run(ctx context.Context) error {
-	if _, err := exec.LookPath(cmp.Or(d.criu, "criu")); err != nil { // before anything is made
+	f, err := criu.New(criu.Config{Path: d.criu}).Probe(ctx) // before anything is made
+	if err == nil {
+		err = f.Fit()
+	}
+	if err != nil {
 		return errs.New(errs.Unavailable, "dev: %w", err).WithNext("install CRIU 4.2 or later, or say where it is with --criu")
 	}
 	c := configs.DefaultCoordinator()

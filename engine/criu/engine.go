@@ -158,6 +158,7 @@ func (e *Engine) Probe(ctx context.Context) (engine.Features, error) {
 	v := resp.GetVersion()
 	f.Version = fmt.Sprintf("%d.%d.%d", v.GetMajorNumber(), v.GetMinorNumber(), v.GetSublevel())
 	if v.GetMajorNumber() < 4 || v.GetMajorNumber() == 4 && v.GetMinorNumber() < 2 {
+		f.Unfit = fmt.Sprintf("CRIU %s at %s is too old: drover needs 4.2 or later", f.Version, f.Path)
 		f.Missing = append(f.Missing, "CRIU 4.2 or later: this one's page protocol and images differ, and it cannot dump sockets on recent kernels")
 	}
 	if err := s.lazyPages(ctx); err != nil {

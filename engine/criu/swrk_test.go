@@ -148,6 +148,34 @@ func TestAProgramThatIsNotCRIUCouldNotBeAskedForItsVersion(t *testing.T) {
 	}
 }
 
+func TestACRIUThatIsTooOldIsUnfitAndSaysItsVersion(t *testing.T) {
+	for _, c := range []struct {
+		major, minor, sublevel int32
+		fit                    bool
+	}{{3, 17, 1, false}, {4, 1, 1, false}, {4, 2, 0, true}, {5, 0, 0, true}} {
+		resp := &rpc.CriuResp{Type: rpc.CriuReqType_VERSION.Enum(), Success: ptr(true), Version: &rpc.CriuVersion{
+			MajorNumber: ptr(c.major), MinorNumber: ptr(c.minor), Sublevel: ptr(c.sublevel),
+		}}
+		b, err := resp.MarshalVT()
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "criu")
+		script := "#!/bin/sh\ndd bs=64k count=1 <&3 >/dev/null\ndd bs=64k if=" + path + ".answer >&3\n" // a message is one read, one write
+		if err := errors.Join(os.WriteFile(path+".answer", b, 0o600), os.WriteFile(path, []byte(script), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+		f, err := New(Config{Path: path}).Probe(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := fmt.Sprintf("CRIU %d.%d.%d at %s is too old: drover needs 4.2 or later", c.major, c.minor, c.sublevel, path)
+		if fit := f.Fit(); (fit == nil) != c.fit || !c.fit && fit.Error() != want {
+			t.Errorf("%s: %v", f.Version, fit)
+		}
+	}
+}
+
 func TestTheFirstThreadStaysAsItIs(t *testing.T) {
 	for range 500 {
 		err := onDoomedThread([]func() error{func() error {

@@ -194,6 +194,9 @@ func (a *Agent) prepare() (err error) {
 	if err := a.makeParts(); err != nil {
 		return err
 	}
+	if err := a.fit(context.Background()); err != nil { // trees run here all the same, and what is held is not let down
+		a.log.Warn("this host can neither checkpoint nor move trees, and takes none", "error", err, "next", errs.NextOf(err))
+	}
 	a.wire()
 	return nil
 }

@@ -27,7 +27,7 @@ func (a *Agent) makeParts() error {
 	a.workloads = p.Workloads
 	if a.workloads == nil {
 		h, err := workloads.Open(context.Background(), workloads.Config{
-			StateDir: a.cfg.StateDir, RunDir: a.cfg.RunDir, CRIU: a.cfg.CRIU, Look: doctor.Look, Log: a.log,
+			StateDir: a.cfg.StateDir, RunDir: a.cfg.RunDir, CRIU: a.cfg.CRIU, Look: doctor.Look, Fit: a.fit, Log: a.log,
 		})
 		if err != nil {
 			return err
@@ -40,6 +40,15 @@ func (a *Agent) makeParts() error {
 		a.doctorCalls = doctor.Doctor{Workloads: a.workloads.Workloads, Facts: a.Host}
 	}
 	return nil
+}
+
+// fit is nil if this host's engine can dump and restore trees.
+func (a *Agent) fit(ctx context.Context) error {
+	f, err := a.engine.Probe(ctx)
+	if err != nil {
+		return err
+	}
+	return f.Fit()
 }
 
 // chooseTracker makes the best tracker that works on this host, or the one asked for; should it fail, the next best goes on.

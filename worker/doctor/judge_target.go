@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"drover/engine"
 	"drover/internal/errs"
 	"drover/internal/workload"
 	workerapi "drover/worker/api"
@@ -64,6 +65,10 @@ var neededSince = []struct {
 func judgeVersions(f *findings, inv workerapi.Inventory, p place) {
 	source, target := inv.Engine, p.facts.Engine
 	switch {
+	case source.Unfit != "":
+		f.no("criu", engine.InstallCRIU, "on %s: %s", inv.Host, source.Unfit)
+	case target.Unfit != "":
+		f.no("criu", engine.InstallCRIU, "%s", target.Unfit)
 	case target.Version == "":
 		f.no("criu", "install CRIU "+source.Version, "there is no working CRIU here")
 	case source.Version != target.Version:

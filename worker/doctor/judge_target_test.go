@@ -73,6 +73,8 @@ func TestEachThingThatIsWrongIsOneFinding(t *testing.T) {
 		{"it is the source", nothing, func(p *place) { p.facts.Name = "alpha" }, "name", "on this host already", "another target"},
 		{"a namesake lives here", nothing, func(p *place) { p.here["redis"] = workload.Running }, "name", "is running here", "drover rm redis"},
 		{"no CRIU", nothing, func(p *place) { p.facts.Engine.Version = "" }, "criu", "no working CRIU", "install CRIU 4.2.1"},
+		{"a CRIU too old", nothing, func(p *place) { p.facts.Engine.Unfit = "CRIU 3.17.1 at /usr/sbin/criu is too old" }, "criu", "3.17.1", "install CRIU 4.2"},
+		{"a CRIU too old at the source", func(i *workerapi.Inventory) { i.Engine.Unfit = "CRIU 3.17.1 at /usr/sbin/criu is too old" }, nil, "criu", "on alpha: CRIU 3.17.1", "install CRIU 4.2"},
 		{"another CRIU", nothing, func(p *place) { p.facts.Engine.Version = "4.1.1" }, "criu", "CRIU 4.1.1 here, 4.2.1 on alpha", "install CRIU 4.2.1"},
 		{"a kernel too old", nothing, func(p *place) { p.facts.Engine.Kernel = "5.10.0-9" }, "kernel", "restartable sequences", "Linux 5.13"},
 		{"a processor without", nothing, func(p *place) { p.cpu.Features = []string{"sse2"} }, "cpu", "(Old Xeon) lacks avx2, which", "GLIBC_TUNABLES"},

@@ -40,6 +40,9 @@ func (h *Host) Checkpoint(ctx context.Context, name, dir string, final migration
 	if r.State != workload.Running && r.State != workload.Stopped {
 		return report, errs.New(errs.Conflict, "workload %s is %s: there is no tree to checkpoint", name, r.State).WithNext("see `drover show %s`", name)
 	}
+	if err := h.cfg.Fit(ctx); err != nil {
+		return report, errs.New(errs.KindOf(err), "checkpoint workload %s: %w", name, err)
+	}
 	if err := h.mayDump(ctx, r); err != nil {
 		return report, err
 	}

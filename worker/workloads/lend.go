@@ -58,6 +58,9 @@ func (h *Host) Lend(ctx context.Context, name string, epoch migration.Epoch, id 
 	if r.State != workload.Running && r.State != workload.Stopped {
 		return nil, errs.New(errs.Conflict, "workload %s is %s: there is no tree to move", name, r.State).WithNext("see `drover show %s`", name)
 	}
+	if err := h.cfg.Fit(ctx); err != nil {
+		return nil, errs.New(errs.KindOf(err), "move workload %s: %w", name, err)
+	}
 	if err := h.mayDump(ctx, r); err != nil {
 		return nil, err
 	}

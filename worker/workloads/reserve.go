@@ -48,6 +48,9 @@ func (h *Host) Reserve(ctx context.Context, inv workerapi.Inventory, epoch migra
 	if err := old.notOlder(epoch); err != nil {
 		return nil, err
 	}
+	if err := h.cfg.Fit(ctx); err != nil {
+		return nil, errs.New(errs.KindOf(err), "make place for workload %s: %w", e.name, err)
+	}
 	switch {
 	case old.State == reserved:
 		return nil, errs.New(errs.Conflict, "workload %s is just moving to this host, with migration %s", e.name, old.Migration)
