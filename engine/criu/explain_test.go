@@ -90,7 +90,7 @@ func TestHarmlessLinesAreNotExplained(t *testing.T) {
 func TestLastErrorSkipsConsequences(t *testing.T) {
 	log := "(00.1) Error (criu/util.c:1534): rlimit: Can't setup RLIMIT_NOFILE for self: Operation not permitted\n" +
 		"(00.2) Error (criu/x.c:1): the cause\n(00.3) Error (criu/cr-dump.c:2110): Dumping FAILED.\n"
-	if got := lastError(log); got != "the cause" {
+	if got := lastErrors(log); got != "the cause" {
 		t.Errorf("got %q", got)
 	}
 }

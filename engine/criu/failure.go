@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 
@@ -36,22 +35,24 @@ func failure(what string, images *os.File, logFile string, resp *rpc.CriuResp, e
 	if c != nil {
 		return errs.New(c.Kind, "%s: %s: %w", what, c.Why, c.Is).WithNext("%s", c.Next)
 	}
-	why := lastError(log)
+	why := lastErrors(log)
 	if why == "" {
-		why = lastError("Error (): " + resp.GetCrErrmsg())
+		why = lastErrors("Error (): " + resp.GetCrErrmsg())
 	}
 	if err == nil && why == "" {
 		why = fmt.Sprintf("errno %d and no word of why", resp.GetCrErrno())
 	}
-	next := "read " + filepath.Join(images.Name(), logFile)
 	switch {
 	case err == nil:
-		return errs.New(errs.Failed, "%s: CRIU: %s", what, why).WithNext("%s", next)
+		return errs.New(errs.Failed, "%s: CRIU: %s", what, why).WithNext("%s", unexplained)
 	case why == "":
-		return errs.New(errs.Failed, "%s: CRIU: %w", what, err).WithNext("%s", next)
+		return errs.New(errs.Failed, "%s: CRIU: %w", what, err).WithNext("%s", unexplained)
 	}
-	return errs.New(errs.Failed, "%s: CRIU: %s: %w", what, why, err).WithNext("%s", next)
+	return errs.New(errs.Failed, "%s: CRIU: %s: %w", what, why, err).WithNext("%s", unexplained)
 }
+
+// unexplained is the next step of a failure that is not in the catalogue. It names no log: that goes with the images, before a person can look.
+const unexplained = "look at the tree with `drover doctor`; if that finds nothing, search for these words at https://github.com/checkpoint-restore/criu/issues"
 
 // full says whether a directory's file system has no room left.
 func full(dir *os.File) bool {
@@ -74,9 +75,13 @@ func readTail(path string) string {
 	return b.String()
 }
 
-// lastError is the text of the log's last error that is not a mere consequence, without CRIU's time stamp and source line.
-func lastError(log string) string {
-	last := ""
+// mostErrors is how many of a log's errors a message quotes: the first tells what failed, those after it of what.
+const mostErrors = 3
+
+// lastErrors are the texts of the log's last errors that are not mere consequences, at most mostErrors, without CRIU's time stamps and source
+// lines.
+func lastErrors(log string) string {
+	var last []string
 	for line := range strings.Lines(log) {
 		_, text, ok := strings.Cut(line, "Error (")
 		if !ok {
@@ -85,12 +90,11 @@ func lastError(log string) string {
 		if _, t, ok := strings.Cut(text, "): "); ok {
 			text = strings.TrimSpace(t)
 		}
-		if isConsequence(text) {
-			continue
+		if !isConsequence(text) {
+			last = append(last, text)
 		}
-		last = text
 	}
-	return last
+	return strings.Join(last[max(0, len(last)-mostErrors):], "; ")
 }
 
 // isConsequence says whether an error line tells only that something failed before it.
