@@ -59,8 +59,14 @@ func lastMigrationOf(ctx context.Context, c api.Coordinator, name string) (api.M
 		return m, notNow
 	}
 	all, err := c.Migrations(ctx, name)
-	if err != nil || len(all) == 0 {
+	switch {
+	case err != nil:
 		return m, errors.Join(err, notNow)
+	case len(all) > 0:
+		return all[0], nil
 	}
-	return all[0], nil
+	if _, err := c.Workload(ctx, name); err == nil {
+		return m, errs.New(errs.NotFound, "%s has never been migrated", name)
+	}
+	return m, notNow
 }

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -103,6 +105,26 @@ func arguments(use string) cobra.PositionalArgs {
 // badUse is an error in how a command was called.
 func badUse(cmd *cobra.Command, format string, args ...any) error {
 	return errs.New(errs.Invalid, "%s%s", verbs(cmd), fmt.Sprintf(format, args...)).WithNext("%s --help", cmd.CommandPath())
+}
+
+// badFlag says what is wrong with a flag in the words of who typed it, not in those of Go's parsers.
+func badFlag(err error) string {
+	var bad *pflag.InvalidValueError
+	if !errors.As(err, &bad) {
+		return err.Error()
+	}
+	name, value := bad.GetFlag().Name, bad.GetValue()
+	switch kind := bad.GetFlag().Value.Type(); {
+	case kind == "int" && errors.Is(err, strconv.ErrRange):
+		return fmt.Sprintf("--%s %s is too large a number", name, value)
+	case kind == "int":
+		return fmt.Sprintf("--%s %q is not a whole number", name, value)
+	case kind == "bool":
+		return fmt.Sprintf("--%s %q is neither true nor false", name, value)
+	case kind == "duration":
+		return fmt.Sprintf("--%s %q is not a time such as 500ms, 30s or 5m", name, value)
+	}
+	return fmt.Sprintf("--%s: %s", name, errors.Unwrap(bad))
 }
 
 // writeHelp is `drover help VERB`.

@@ -52,7 +52,7 @@ func newRoot(a *app) *cobra.Command {
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeHelp(cmd.OutOrStdout(), cmd) })
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		a.choosePrinter()
-		return badUse(cmd, "%s", err)
+		return badUse(cmd, "%s", badFlag(err))
 	})
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON, one value a line, errors too")
 	root.PersistentFlags().StringVar(&a.config, "config", "", "configuration file, else DROVER_CONFIG, else ~/.config/drover/client.yaml; daemons have their own in /etc/drover")

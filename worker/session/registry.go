@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -277,6 +278,13 @@ func (s *session) over() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.diary.state.Ended()
+}
+
+// giveBack returns to the machine what the sessions needed, if none is left: Go would keep it from the trees for minutes.
+func (r *Registry) giveBack() {
+	if !slices.ContainsFunc(r.all(), func(s *session) bool { return !s.over() }) {
+		go debug.FreeOSMemory()
+	}
 }
 
 func (r *Registry) seen(workload string, e migration.Epoch) {

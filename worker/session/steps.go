@@ -75,6 +75,7 @@ func (s *session) do(ctx context.Context, op rules.Op) error {
 		s.say(op, "verdict "+string(s.ruled().Verdict))
 	case rules.TellUndone, rules.TellDone:
 		s.say(op, "")
+		s.host.giveBack()
 	case rules.TellFailed:
 		s.sayFailed()
 	default:
