@@ -18,9 +18,8 @@ unit  = $(shell $(tests) | grep -v '$(bed)' | cut -d' ' -f1)
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
-build: ## bin/drover and the victims in bin/victims, static
+build: ## bin/drover, static
 	$(STATIC) -o bin/drover ./cmd/drover
-	$(STATIC) -o bin/victims/ ./testenv/victims/...
 
 testbed: ## the root file system of the test hosts, once, under .testbed (needs root and Debian)
 	$(GO) run ./testenv/testbed build

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"drover/internal/errs"
+	"drover/internal/migration"
 )
 
 // Client configures the operator's verbs.
@@ -37,9 +38,9 @@ func DefaultClient() Client {
 		Coordinators: []string{},
 		Migrate: Migrate{
 			Policy:    "fast",
-			Downtime:  300 * time.Millisecond,
-			Probation: 2 * time.Second,
-			Deadline:  30 * time.Minute,
+			Downtime:  migration.DefaultDowntime,
+			Probation: migration.DefaultProbation,
+			Deadline:  migration.DefaultDeadline,
 		},
 	}
 }
@@ -56,13 +57,14 @@ func (c Client) Validate() error {
 	if c.Identity != "" && !filepath.IsAbs(c.Identity) {
 		p.add("identity", "%q is not an absolute path", c.Identity)
 	}
-	for key, d := range map[string]time.Duration{
-		"migrate.downtime": c.Migrate.Downtime, "migrate.probation": c.Migrate.Probation, "migrate.deadline": c.Migrate.Deadline,
-	} {
-		if d <= 0 || d > 24*time.Hour {
-			p.add(key, "%s is not more than 0 and at most 24h", d)
+	most := func(key string, have, most time.Duration) {
+		if have <= 0 || have > most {
+			p.add(key, "%s is not more than 0 and at most %s", have, most)
 		}
 	}
+	most("migrate.downtime", c.Migrate.Downtime, migration.MaxDowntime)
+	most("migrate.probation", c.Migrate.Probation, migration.MaxProbation)
+	most("migrate.deadline", c.Migrate.Deadline, migration.MaxDeadline)
 	if r := c.Migrate.MaxRounds; r < 0 || r > 64 {
 		p.add("migrate.max_rounds", "%d is not between 1 and 64", r)
 	}

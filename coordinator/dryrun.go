@@ -83,7 +83,7 @@ func (c *Coordinator) DryRun(ctx context.Context, req api.MigrateRequest, f func
 	d := dryRun{c: c, id: newMigrationID(w.Name), workload: w, seen: seen, options: req.Options.Resolved()}
 	deadline := d.options.Deadline
 	if deadline == 0 {
-		deadline = drive.DefaultDeadline
+		deadline = migration.DefaultDeadline
 	}
 	timed, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()

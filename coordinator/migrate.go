@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"drover/coordinator/api"
-	"drover/coordinator/drive"
 	"drover/coordinator/record"
 	"drover/internal/errs"
 	"drover/internal/migration"
@@ -189,7 +188,7 @@ func (c *Coordinator) admit(ctx context.Context, l *lead, w record.Workload, req
 	id := newMigrationID(w.Name)
 	deadline := req.Options.Deadline
 	if deadline == 0 {
-		deadline = drive.DefaultDeadline
+		deadline = migration.DefaultDeadline
 	}
 	l.drivers.Inspected(id, seen.inventory)
 	_, err := c.node.Propose(ctx, by(ctx), record.Admit{

@@ -31,7 +31,7 @@ func TestAMigrationGoesFromAdmittedToDone(t *testing.T) {
 			t.Errorf("the blackout is %s; the hosts took 60 ms", m.Blackout)
 		}
 		d := m.Downtime
-		if d.Budget != workerapi.DefaultDowntime || d.Predicted != 50*time.Millisecond || d.Measured != m.Blackout || d.Missed || d.Error < 20 || d.Error > 60 {
+		if d.Budget != migration.DefaultDowntime || d.Predicted != 50*time.Millisecond || d.Measured != m.Blackout || d.Missed || d.Error < 20 || d.Error > 60 {
 			t.Errorf("against the budget and the prediction it is %+v", d)
 		}
 	})

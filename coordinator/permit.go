@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"drover/coordinator/drive"
 	"drover/coordinator/record"
 	"drover/internal/errs"
 	"drover/internal/migration"
@@ -31,7 +30,7 @@ func (p permitting) Open(ctx context.Context, req workerapi.OpenRequest) (st wor
 func (c *Coordinator) permit(req workerapi.OpenRequest) (string, error) {
 	until := req.Options.Deadline // of a dry run, which the record does not know
 	if until == 0 {
-		until = drive.DefaultDeadline
+		until = migration.DefaultDeadline
 	}
 	var source record.Host
 	c.node.Read(func(s *record.State) {

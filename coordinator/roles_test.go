@@ -69,6 +69,26 @@ func TestEveryRouteRefusesWhoeverHasNotItsRole(t *testing.T) {
 	}
 }
 
+// What coordinators say to each other alone is not in the table.
+func TestWhatIsForCoordinatorsRefusesEverybodyElse(t *testing.T) {
+	c := new(Coordinator) // what is refused asks nothing of it
+	for who, p := range callers {
+		if who == "coordinator" {
+			continue
+		}
+		for path, serve := range map[string]func(http.ResponseWriter, *http.Request){
+			selfPath: func(w http.ResponseWriter, _ *http.Request) { c.serveSelf(w, p) },
+			keyPath:  func(w http.ResponseWriter, r *http.Request) { c.serveKey(w, r, p) },
+		} {
+			got := httptest.NewRecorder()
+			serve(got, httptest.NewRequest(http.MethodPost, path, broken{t}))
+			if !refused(got.Code, got.Body.Bytes()) {
+				t.Errorf("%s: %s: %d %s", who, path, got.Code, got.Body)
+			}
+		}
+	}
+}
+
 func filled(path string) string {
 	return strings.NewReplacer("{name}", "x", "{id}", "m-x").Replace(path)
 }

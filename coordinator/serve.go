@@ -71,7 +71,7 @@ const selfPath = "/v1/self"
 
 func (c *Coordinator) serveSelf(w http.ResponseWriter, caller pki.Principal) {
 	if caller.Role != pki.RoleCoordinator {
-		rpc.WriteError(w, errs.New(errs.Forbidden, "%s may not ask for %s: it is for coordinators", caller, selfPath))
+		rpc.WriteError(w, errs.New(errs.Forbidden, "%s may not ask for %s: it takes a caller of the role coordinator", caller, selfPath))
 		return
 	}
 	self := api.ClusterStatus{Leader: c.node.Leader().Name, Term: c.node.Term(), Index: c.node.Applied()}

@@ -42,7 +42,6 @@ var (
 
 // Annotations that a command carries for its help.
 const (
-	longKey  = "long"
 	exitsKey = "exits"
 	// connecting marks flags that say how to reach the cluster: they are the same for all verbs that ask it.
 	connecting = "connecting"

@@ -130,7 +130,6 @@ func phaseRows(m api.Migration) (rows [][]string) {
 	return rows
 }
 
-// roundRows are the rounds and, below them, their sum.
 // fallbackOf is what the last round said about what could not be tracked as it was meant to be.
 func fallbackOf(rounds []workerapi.Round) string {
 	for _, r := range slices.Backward(rounds) {
@@ -141,6 +140,7 @@ func fallbackOf(rounds []workerapi.Round) string {
 	return ""
 }
 
+// roundRows are the rounds and, below them, their sum.
 func roundRows(rounds []workerapi.Round) (rows [][]string) {
 	var sum workerapi.Round
 	for _, r := range rounds {

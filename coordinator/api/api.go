@@ -256,7 +256,7 @@ type Downtime struct {
 // NewDowntime compares the three; a budget of 0 stands for the default.
 func NewDowntime(budget, predicted, measured time.Duration) Downtime {
 	if budget == 0 {
-		budget = workerapi.DefaultDowntime
+		budget = migration.DefaultDowntime
 	}
 	d := Downtime{Budget: budget, Predicted: predicted, Measured: measured, Missed: measured > budget}
 	if predicted > 0 && measured > 0 {
@@ -290,26 +290,26 @@ type DoctorReport struct {
 
 // PlanSpec is what `drover apply` sends.
 type PlanSpec struct {
-	Name       string        `json:"name" yaml:"name"`
-	Migrations []PlanItem    `json:"migrations" yaml:"migrations"` // 1..10,000; done in this order as limits allow
-	Parallel   int           `json:"parallel" yaml:"parallel"`     // at once in all; default 4
-	PerSource  int           `json:"per_source" yaml:"per_source"` // default 2
-	PerTarget  int           `json:"per_target" yaml:"per_target"` // default 2
-	OnFailure  string        `json:"on_failure" yaml:"on_failure"` // "continue" (default), "stop", "move-back"
-	StartAt    time.Time     `json:"start_at,omitzero" yaml:"start_at"`
-	Cron       string        `json:"cron,omitempty" yaml:"cron"`            // starts again at each tick; five fields, UTC
-	Deadline   time.Duration `json:"deadline_ns,omitempty" yaml:"deadline"` // from its start; nothing new begins after it
+	Name       string        `json:"name"`
+	Migrations []PlanItem    `json:"migrations"` // 1..10,000; done in this order as limits allow
+	Parallel   int           `json:"parallel"`   // at once in all; default 4
+	PerSource  int           `json:"per_source"` // default 2
+	PerTarget  int           `json:"per_target"` // default 2
+	OnFailure  string        `json:"on_failure"` // "continue" (default), "stop", "move-back"
+	StartAt    time.Time     `json:"start_at,omitzero"`
+	Cron       string        `json:"cron,omitempty"`        // starts again at each tick; five fields, UTC
+	Deadline   time.Duration `json:"deadline_ns,omitempty"` // from its start; nothing new begins after it
 	// Drain is set on plans that empty a host; their items are found when the plan starts and again as long as any remain.
-	Drain string `json:"drain,omitempty" yaml:"-"`
+	Drain string `json:"drain,omitempty"`
 	// DrainOptions are those of every move of a drain.
-	DrainOptions workerapi.MoveOptions `json:"drain_options,omitzero" yaml:"-"`
+	DrainOptions workerapi.MoveOptions `json:"drain_options,omitzero"`
 }
 
 // PlanItem is one wanted move.
 type PlanItem struct {
-	Workload string                `json:"workload" yaml:"workload"`
-	To       string                `json:"to" yaml:"to"` // a host, or "anywhere"
-	Options  workerapi.MoveOptions `json:"options" yaml:"options"`
+	Workload string                `json:"workload"`
+	To       string                `json:"to"` // a host, or "anywhere"
+	Options  workerapi.MoveOptions `json:"options"`
 }
 
 // PlanState is a plan's state.

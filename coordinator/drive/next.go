@@ -42,10 +42,6 @@ const (
 	// A cut-over that takes ten times as long as expected, and this long, does not end by itself any more: the link died, say, while
 	// the tree was frozen. Nothing is wrong with the tree, so it goes on where it is.
 	leastFreezeLimit = 30 * time.Second
-	// DefaultProbation is MoveOptions.Probation's default.
-	DefaultProbation = 2 * time.Second
-	// DefaultDeadline is MoveOptions.Deadline's default.
-	DefaultDeadline = 30 * time.Minute
 )
 
 // Next says what is to be done. It is pure: the same view gives the same actions, and an action that is already under way is
@@ -333,5 +329,5 @@ func probationOf(m record.Migration) time.Duration {
 	if m.Options.Probation > 0 {
 		return m.Options.Probation
 	}
-	return DefaultProbation
+	return migration.DefaultProbation
 }

@@ -44,7 +44,7 @@ func (e *Engine) Dump(ctx context.Context, req engine.DumpRequest) (engine.Hold,
 		return nil, err
 	}
 	return e.hold(tr, &hold{
-		atHold: DumpHeld, atCommit: DumpCommit, atAbort: DumpAbort, stats: stats, pid: req.Tree.Pid,
+		stats: stats, pid: req.Tree.Pid,
 		commit: func() { e.applyFinal(tr, final) },
 		abort:  func() { tr.frozen = false },
 	}), nil
@@ -52,7 +52,7 @@ func (e *Engine) Dump(ctx context.Context, req engine.DumpRequest) (engine.Hold,
 
 // dump does what stands before the hold.
 func (e *Engine) dump(ctx context.Context, tr *tree, req engine.DumpRequest) (stats engine.Stats, err error) {
-	if err := e.reach(ctx, Freezing); err != nil {
+	if err := reach(ctx, freezing); err != nil {
 		return stats, err
 	}
 	e.change(func() { tr.frozen = true })
@@ -61,7 +61,7 @@ func (e *Engine) dump(ctx context.Context, tr *tree, req engine.DumpRequest) (st
 			return stats, err
 		}
 	}
-	if err := e.reach(ctx, Paging); err != nil {
+	if err := reach(ctx, paging); err != nil {
 		return stats, err
 	}
 	// Only the frozen tree's own memory is touched from here on: nobody else may change it, and a slow receiver of its pages
@@ -69,13 +69,13 @@ func (e *Engine) dump(ctx context.Context, tr *tree, req engine.DumpRequest) (st
 	if stats, err = tr.writeMemory(ctx, req.Images, req.Pages, req.Parent); err != nil {
 		return stats, errs.New(errs.Failed, "dump pid %d: %w", req.Tree.Pid, err)
 	}
-	if err := e.reach(ctx, Imaging); err != nil {
+	if err := reach(ctx, imaging); err != nil {
 		return stats, err
 	}
 	if err := tr.writeRest(req.Images); err != nil {
 		return stats, fmt.Errorf("dump pid %d: %w", req.Tree.Pid, err)
 	}
-	if err := e.reach(ctx, DumpHeld); err != nil {
+	if err := reach(ctx, dumpHeld); err != nil {
 		return stats, err
 	}
 	return stats, nil

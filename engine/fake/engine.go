@@ -4,39 +4,33 @@ import (
 	"context"
 	"slices"
 	"sync"
-	"time"
 
 	"drover/engine"
 	"drover/internal/errs"
 	"drover/internal/migration"
 )
 
-// Step is a point of an operation at which a test can let it fail, take time or lose the engine's process.
-type Step string
+// step is a point of an operation at which it notices that it has been given up.
+type step string
 
 const (
-	Probing    Step = "probe"
-	PreDumping Step = "pre-dump"
-	Freezing   Step = "freeze" // dump, before the tree stands still
-	Paging     Step = "pages"  // dump, before the first page is sent
-	Imaging    Step = "images" // dump, before the rest is written
-	DumpHeld   Step = "dump held"
-	DumpCommit Step = "dump commit"
-	DumpAbort  Step = "dump abort"
-	Restoring  Step = "restore" // before anything of the tree exists
-	Rebuilding Step = "rebuild" // restore, with half of the processes there
-	RestHeld   Step = "restore held"
-	RestCommit Step = "restore commit"
-	RestAbort  Step = "restore abort"
-	Killing    Step = "kill"
-	Continuing Step = "continue"
+	probing    step = "probe"
+	preDumping step = "pre-dump"
+	freezing   step = "freeze" // dump, before the tree stands still
+	paging     step = "pages"  // dump, before the first page is sent
+	imaging    step = "images" // dump, before the rest is written
+	dumpHeld   step = "dump held"
+	restoring  step = "restore" // before anything of the tree exists
+	rebuilding step = "rebuild" // restore, with half of the processes there
+	restHeld   step = "restore held"
+	killing    step = "kill"
+	continuing step = "continue"
 )
 
 // Config says what the model's host can do; the zero value is a host like most: no soft-dirty.
 type Config struct {
 	SoftDirty bool
-	Version   string                 // "" means 4.2.1
-	Takes     map[Step]time.Duration // how long a step takes; time.Sleep, so a synctest bubble makes it virtual
+	Version   string // "" means 4.2.1
 }
 
 // Engine is the model of one host. Its methods may be called from several goroutines.
@@ -44,10 +38,8 @@ type Engine struct {
 	cfg Config
 
 	mu    sync.Mutex
-	trees map[int]*tree // by the root's pid on the host
-	next  int           // the next free pid
-	fail  map[Step][]error
-	lose  map[Step]int
+	trees map[int]*tree  // by the root's pid on the host
+	next  int            // the next free pid
 	holds map[*hold]bool // undecided ones
 }
 
@@ -58,21 +50,7 @@ func New(cfg Config) *Engine {
 	if cfg.Version == "" {
 		cfg.Version = "4.2.1"
 	}
-	return &Engine{cfg: cfg, trees: map[int]*tree{}, next: 1000, fail: map[Step][]error{}, lose: map[Step]int{}, holds: map[*hold]bool{}}
-}
-
-// FailAt lets the next operation that comes to step fail there with err; several calls queue.
-func (e *Engine) FailAt(step Step, err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.fail[step] = append(e.fail[step], err)
-}
-
-// LoseAt lets the engine's process die at the next hold of that kind, DumpHeld or RestHeld, as soon as it is reached.
-func (e *Engine) LoseAt(step Step) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.lose[step]++
+	return &Engine{cfg: cfg, trees: map[int]*tree{}, next: 1000, holds: map[*hold]bool{}}
 }
 
 // LoseHolds lets the processes behind all holds die that have not been ended.
@@ -88,24 +66,10 @@ func (e *Engine) LoseHolds() {
 	}
 }
 
-// reach takes the time a step takes and fails if the test wants that, or if ctx is done.
-func (e *Engine) reach(ctx context.Context, step Step) error {
-	if d := e.cfg.Takes[step]; d > 0 {
-		t := time.NewTimer(d)
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-		}
-	}
+// reach fails if ctx is done.
+func reach(ctx context.Context, at step) error {
 	if err := ctx.Err(); err != nil {
-		return errs.New(errs.KindOf(err), "%s: given up: %w", step, err)
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if q := e.fail[step]; len(q) > 0 {
-		e.fail[step] = q[1:]
-		return q[0]
+		return errs.New(errs.KindOf(err), "%s: given up: %w", at, err)
 	}
 	return nil
 }
@@ -116,12 +80,12 @@ func (e *Engine) Probe(ctx context.Context) (engine.Features, error) {
 	if !f.SoftDirty {
 		f.Missing = []string{"soft-dirty page tracking: rounds use another tracker"}
 	}
-	return f, e.reach(ctx, Probing)
+	return f, reach(ctx, probing)
 }
 
 // Kill implements engine.Engine.
 func (e *Engine) Kill(ctx context.Context, t engine.Tree) error {
-	if err := e.reach(ctx, Killing); err != nil {
+	if err := reach(ctx, killing); err != nil {
 		return err
 	}
 	e.mu.Lock()
@@ -134,7 +98,7 @@ func (e *Engine) Kill(ctx context.Context, t engine.Tree) error {
 
 // Continue implements engine.Engine.
 func (e *Engine) Continue(ctx context.Context, t engine.Tree, keepStopped []int) error {
-	if err := e.reach(ctx, Continuing); err != nil {
+	if err := reach(ctx, continuing); err != nil {
 		return err
 	}
 	e.mu.Lock()
@@ -189,7 +153,7 @@ func (e *Engine) PreDump(ctx context.Context, req engine.PreDumpRequest) (engine
 	if !e.cfg.SoftDirty {
 		return stats, errs.New(errs.Refused, "pre-dump pid %d: %w", req.Tree.Pid, engine.ErrNoTracking).WithNext("use --tracker hash, which works on any kernel")
 	}
-	if err := e.reach(ctx, PreDumping); err != nil {
+	if err := reach(ctx, preDumping); err != nil {
 		return stats, err
 	}
 	e.mu.Lock()

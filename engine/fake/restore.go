@@ -38,7 +38,7 @@ func (e *Engine) Restore(ctx context.Context, req engine.RestoreRequest) (engine
 		ctx, cancel = context.WithTimeout(ctx, req.Timeout)
 		defer cancel()
 	}
-	if err := e.reach(ctx, Restoring); err != nil {
+	if err := reach(ctx, restoring); err != nil {
 		return nil, err
 	}
 	tr, err := readTree(dirOf(req.Images))
@@ -53,14 +53,14 @@ func (e *Engine) Restore(ctx context.Context, req engine.RestoreRequest) (engine
 	}
 	e.adopt(tr)
 	e.mu.Unlock()
-	for _, step := range []Step{Rebuilding, RestHeld} {
-		if err := e.reach(ctx, step); err != nil {
+	for _, at := range []step{rebuilding, restHeld} {
+		if err := reach(ctx, at); err != nil {
 			e.change(func() { delete(e.trees, tr.root) })
 			return nil, err
 		}
 	}
 	return e.hold(tr, &hold{
-		atHold: RestHeld, atCommit: RestCommit, atAbort: RestAbort, pid: tr.root,
+		pid: tr.root,
 		commit: func() {
 			tr.frozen = false
 			for _, p := range tr.procs {

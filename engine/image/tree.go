@@ -24,8 +24,6 @@ const maxTasks = 1 << 22
 // Inventory is what inventory.img says of a dump as a whole.
 type Inventory struct {
 	Version uint32
-	// RunID names CRIU's lock table of the dump: nft table "inet CRIU-<RunID>"; "" before CRIU 4.1.
-	RunID string
 }
 
 // ReadInventory reads dir/inventory.img, the last file a dump writes: a directory without it is torn.
@@ -41,9 +39,6 @@ func ReadInventory(dir string) (Inventory, error) {
 			return bad(name, "its entry cannot be read")
 		}
 		inv.Version = uint32(version)
-		for id := range f.strings(13) {
-			inv.RunID = string(id)
-		}
 		return nil
 	})
 	if err == nil && n != 1 {

@@ -31,7 +31,7 @@ const (
 	EvAbort    Event = "abort"    // verdict
 	EvReleased Event = "released" // the target's tree runs, or is stopped as asked
 	EvConfirm  Event = "confirm"  // probation passed; the source has reached its final state
-	EvReclaim  Event = "reclaim"  // verdict, in probation only
+	EvReclaim  Event = "reclaim"  // verdict, after COMMIT until probation is over
 	EvUndone   Event = "undone"   // both hosts have undone an aborted or reclaimed migration
 )
 

@@ -51,7 +51,6 @@ type Witness struct {
 	trail []string // the newest beats
 	last  Beat
 	high  map[string]Beat // the newest of each host
-	gap   time.Duration
 	err   error
 }
 
@@ -64,9 +63,6 @@ func (w *Witness) See(b Beat) {
 	}
 	if w.trail = append(w.trail, b.String()); len(w.trail) > kept {
 		w.trail = w.trail[1:]
-	}
-	if !w.last.Seen.IsZero() && !b.Seen.IsZero() {
-		w.gap = max(w.gap, b.Seen.Sub(w.last.Seen))
 	}
 	if err := w.judge(b); err != nil && w.err == nil {
 		w.err = fmt.Errorf("%w; the beats before:\n  %s", err, strings.Join(w.trail, "\n  "))
@@ -104,18 +100,11 @@ func (w *Witness) Err() error {
 	return w.err
 }
 
-// Last is the newest beat, Gap the longest time between two, by the witness's clock.
+// Last is the newest beat.
 func (w *Witness) Last() Beat {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.last
-}
-
-// Gap is the longest time between two beats that were seen.
-func (w *Witness) Gap() time.Duration {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.gap
 }
 
 // End is Err, and a failure if the tree has not beaten within limit before now: then it does not live any more.

@@ -24,9 +24,6 @@ type Option func(*Pool)
 // WithDial replaces TCP.
 func WithDial(d DialFunc) Option { return func(p *Pool) { p.dial = d } }
 
-// WithKeepAlive replaces DefaultKeepAlive.
-func WithKeepAlive(every time.Duration) Option { return func(p *Pool) { p.every = every } }
-
 // Pool keeps one connection to each host it is asked for, makes it anew after a loss, and closes it when it is idle. It
 // may be used from many goroutines.
 //

@@ -143,7 +143,6 @@ type OpenRequest struct {
 	Permit    string          `json:"permit,omitempty"`  // for a source: the transfer's certificate (pki.Transfer), authorized_keys form
 	Past      []PastMove      `json:"past,omitempty"`    // the newest first, at most 16
 	DryRun    bool            `json:"dry_run,omitempty"` // two rounds and a forecast; never freezes, and can only be aborted
-	Resume    bool            `json:"resume,omitempty"`  // reopen after a lost connection; a session that exists is returned as it is
 	// HostLimit is what all sources of the source's host may send together, in bytes a second, 0 for no limit: so that it holds from the first
 	// byte on, whenever the host last heard of it. nil says nothing of it.
 	HostLimit *int64 `json:"host_limit,omitempty"`
@@ -187,8 +186,8 @@ type SessionState struct {
 	Kind      string            `json:"kind,omitempty"`    // step failed: errs.Kind's name
 	Digest    string            `json:"digest,omitempty"`
 	Progress  Progress          `json:"progress"`
-	FrozenAt  time.Time         `json:"frozen_at,omitzero"`   // source's clock
-	FrozenFor time.Duration     `json:"frozen_for,omitempty"` // how long the source's tree has not run, measured on the source
+	FrozenAt  time.Time         `json:"frozen_at,omitzero"`      // source's clock
+	FrozenFor time.Duration     `json:"frozen_for_ns,omitempty"` // how long the source's tree has not run, measured on the source
 	// SendsNoMore is true on a source whose worker was restarted while its tree was held: what the target does not have, it will not get.
 	SendsNoMore bool `json:"sends_no_more,omitempty"`
 	// ReleasedAt is when a target's tree could run its first instruction, by the target's clock; zero after a restart of its worker.
@@ -224,13 +223,13 @@ type Progress struct {
 	WireBytes     uint64        `json:"wire_bytes"`
 	Rate          float64       `json:"rate"`                // bytes a second on the wire, of late
 	DirtyRate     float64       `json:"dirty_rate"`          // pages a second
-	BlackoutGuess time.Duration `json:"blackout_guess"`      // if it cut over now
+	BlackoutGuess time.Duration `json:"blackout_guess_ns"`   // if it cut over now
 	Bandwidth     int64         `json:"bandwidth,omitempty"` // the migration's own limit, bytes a second; 0 is none
 	Limit         int64         `json:"limit,omitempty"`     // what it may send now, by that and by its host's limit; 0 is no limit
 	Throttle      int           `json:"throttle,omitempty"`  // percent of its time that is taken from the tree now
 	// Note is why it cuts over although the blackout will be longer than asked for, for people; "" if it will not be.
 	Note     string        `json:"note,omitempty"`
-	TimeLeft time.Duration `json:"time_left"`
+	TimeLeft time.Duration `json:"time_left_ns"`
 	Rounds   []Round       `json:"rounds,omitempty"`
 	Expected Expected      `json:"expected,omitzero"`  // of what BlackoutGuess is made
 	Forecast *Forecast     `json:"forecast,omitempty"` // of a dry run that has come to its end
@@ -322,7 +321,6 @@ type Inventory struct {
 	OwnNetNS   bool            `json:"own_net_ns"`
 	OwnIPCNS   bool            `json:"own_ipc_ns"`
 	OwnMountNS bool            `json:"own_mount_ns"`
-	NetNSInode uint64          `json:"net_ns_inode,omitempty"`
 	MAC        string          `json:"mac,omitempty"` // that answers for the workload's address now
 	RSS        int64           `json:"rss"`           // bytes
 	Dirty      int64           `json:"dirty"`         // bytes carried in volumes

@@ -9,9 +9,6 @@ import (
 	"drover/internal/migration"
 )
 
-// DefaultDowntime is MoveOptions.Downtime for who asks for none.
-const DefaultDowntime = 300 * time.Millisecond
-
 // Unlimited is MoveOptions.Bandwidth for who wants no limit whatever the policy says.
 const Unlimited = -1
 
@@ -24,16 +21,16 @@ type MoveOptions struct {
 	FinalState       migration.FinalState `json:"final_state,omitempty"`        // target: running (default) or stopped
 	SourceFinalState migration.FinalState `json:"source_final_state,omitempty"` // source: dead (default) or stopped
 	MaxRounds        int                  `json:"max_rounds,omitempty"`         // 1..64; the final dump is not a round
-	Downtime         time.Duration        `json:"downtime_ns,omitempty"`        // cut over when the predicted blackout is within it; default DefaultDowntime
+	Downtime         time.Duration        `json:"downtime_ns,omitempty"`        // cut over when the predicted blackout is within it; default migration.DefaultDowntime
 	DowntimeStrict   *bool                `json:"downtime_strict,omitempty"`    // fail instead of cutting over when it cannot be met
 	Patience         *time.Duration       `json:"patience_ns,omitempty"`        // how long to wait for a quiet moment once rounds have done what they can
 	Throttle         *int                 `json:"throttle,omitempty"`           // percent, 0..MaxThrottle, of the tree's time that may be taken
 	Tracker          string               `json:"tracker,omitempty"`            // "", "wp", "softdirty", "hash"
 	Compression      string               `json:"compression,omitempty"`        // "", "none", "s2", "zstd"
-	Fill             string               `json:"fill,omitempty"`               // FillHeld, FillRunning; "" is what the memory\'s size suggests
+	Fill             string               `json:"fill,omitempty"`               // FillHeld, FillRunning; "" is what the memory's size suggests
 	Bandwidth        int64                `json:"bandwidth,omitempty"`          // bytes a second on the wire; Unlimited
-	Probation        time.Duration        `json:"probation_ns,omitempty"`       // default 2 s
-	Deadline         time.Duration        `json:"deadline_ns,omitempty"`        // for the whole migration up to the verdict; default 30 min
+	Probation        time.Duration        `json:"probation_ns,omitempty"`       // default migration.DefaultProbation
+	Deadline         time.Duration        `json:"deadline_ns,omitempty"`        // for the whole migration up to the verdict; default migration.DefaultDeadline
 	FreezeDeadline   time.Duration        `json:"freeze_deadline_ns,omitempty"` // from the freeze to the verdict; default by the blackout that is expected
 }
 
@@ -76,7 +73,7 @@ func (o MoveOptions) Resolved() MoveOptions {
 		o.Bandwidth = b.bandwidth
 	}
 	if o.Downtime == 0 {
-		o.Downtime = DefaultDowntime
+		o.Downtime = migration.DefaultDowntime
 	}
 	return o
 }
@@ -112,7 +109,7 @@ func (o MoveOptions) Check() error {
 	switch {
 	case r.MaxRounds < 1 || r.MaxRounds > 64:
 		return bad("max-rounds", o.MaxRounds, "choose 1 to 64")
-	case r.Downtime < 0 || r.Downtime > time.Hour:
+	case r.Downtime < 0 || r.Downtime > migration.MaxDowntime:
 		return bad("downtime", o.Downtime, "choose a time above 0 and up to an hour")
 	case *r.Patience < 0 || *r.Patience > time.Hour:
 		return bad("patience", *r.Patience, "choose a time up to an hour")
@@ -125,10 +122,10 @@ func (o MoveOptions) Check() error {
 	case !slices.Contains(fills, o.Fill):
 		return bad("fill", o.Fill, "choose one of "+strings.Join(fills[1:], ", "))
 	case o.Bandwidth < Unlimited:
-		return bad("bandwidth", o.Bandwidth, "choose bytes a second, 0 for no limit")
-	case o.Probation < 0 || o.Probation > time.Hour:
+		return bad("bandwidth", o.Bandwidth, "choose bytes a second, or -1 for no limit")
+	case o.Probation < 0 || o.Probation > migration.MaxProbation:
 		return bad("probation", o.Probation, "choose a time up to an hour")
-	case o.Deadline < 0 || o.Deadline > 7*24*time.Hour:
+	case o.Deadline < 0 || o.Deadline > migration.MaxDeadline:
 		return bad("deadline", o.Deadline, "choose a time up to a week")
 	case o.FreezeDeadline != 0 && o.FreezeDeadline < r.Downtime || o.FreezeDeadline > 24*time.Hour:
 		return bad("freeze-deadline", o.FreezeDeadline, "choose a time of at least --downtime and at most a day")

@@ -106,9 +106,6 @@ func (l *look) namespaces(root int) {
 	// Not "self": that is the first thread, which somebody may have left in another namespace.
 	own := func(kind string) bool { return namespace(pid, kind) != namespace("thread-self", kind) }
 	l.inv.OwnPidNS, l.inv.OwnNetNS, l.inv.OwnIPCNS, l.inv.OwnMountNS = own("pid"), own("net"), own("ipc"), own("mnt")
-	if l.inv.OwnNetNS {
-		l.inv.NetNSInode = namespace(pid, "net")
-	}
 	for _, p := range l.procs[1:] {
 		for _, kind := range []string{"pid", "user"} {
 			if ns := namespace(strconv.Itoa(p.pid), kind); ns != 0 && ns != namespace(pid, kind) {

@@ -28,7 +28,7 @@ func FuzzFile(f *testing.F) {
 	f.Add("image", []byte("../core-1.img"), []byte("x"))
 	f.Add("image", []byte("mine.img"), []byte("x"))
 	f.Add("carried", []byte(`{"volume":0,"path":"a","size":1}`), []byte("x"))
-	f.Add("rest", []byte(`{"frozen_for":1}`), []byte(""))
+	f.Add("rest", []byte(`{"frozen_for_ns":1}`), []byte(""))
 	top := f.TempDir()
 	images := filepath.Join(top, "images")
 	mine := filepath.Join(images, "mine.img")

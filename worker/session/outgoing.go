@@ -26,7 +26,7 @@ const (
 
 // rest is what a source says last.
 type rest struct {
-	FrozenFor time.Duration `json:"frozen_for"` // how long the tree had not run when it said so
+	FrozenFor time.Duration `json:"frozen_for_ns"` // how long the tree had not run when it said so
 }
 
 // outgoing turns what an engine and a tracker give into a page stream.

@@ -287,7 +287,11 @@ func (s *source) letGo() {
 // limit sets the migration's own limit.
 func (s *source) limit(bytesPerSecond int64) {
 	s.host.bandwidth.limit(s.req.Migration, bytesPerSecond)
-	s.change(fmt.Sprintf("its own limit is %d bytes a second", bytesPerSecond), func(st *workerapi.SessionState) { st.Progress.Bandwidth = bytesPerSecond })
+	note := "it has no limit of its own"
+	if bytesPerSecond > 0 {
+		note = fmt.Sprintf("its own limit is %d bytes a second", bytesPerSecond)
+	}
+	s.change(note, func(st *workerapi.SessionState) { st.Progress.Bandwidth = bytesPerSecond })
 }
 
 // setLimit is what it may send, by its own limit and its host's.

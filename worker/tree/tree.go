@@ -1,6 +1,6 @@
 // Package tree is the seam between the worker's sessions and the trees on its host: what a session needs of the keeper, the
 // cgroup, the namespaces and the address of one workload, as two small interfaces. worker/workloads implements them for real,
-// tests with the fake engine.
+// sessiontest as a model.
 package tree
 
 import (
