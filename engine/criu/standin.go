@@ -92,8 +92,12 @@ func listen() (*os.File, error) {
 	return os.NewFile(fd, "seccomp"), nil
 }
 
-// mayStandIn says why there can be no stand-in on this host, nil if there can.
+// mayStandIn says why there can be no stand-in on this host, nil if there can. A kernel that has no PAGEMAP_SCAN is not asked by it: CRIU reads
+// the pagemaps there, and sees all.
 var mayStandIn = sync.OnceValue(func() error {
+	if err := mayScan(); err != nil {
+		return err
+	}
 	return onDoomedThread([]func() error{func() error {
 		l, err := listen()
 		if err != nil {

@@ -134,6 +134,20 @@ func scan(pagemap *os.File, arg *scanArg, into []scanRegion) ([]scanRegion, erro
 	return into[:n], nil
 }
 
+// mayScan is nil if the kernel knows PAGEMAP_SCAN (Linux 6.7).
+func mayScan() error {
+	pagemap, err := os.Open("/proc/self/pagemap")
+	if err != nil {
+		return err
+	}
+	defer pagemap.Close()
+	arg := scanArg{size: uint64(unsafe.Sizeof(scanArg{})), end: image.PageSize, mask: pageIsPresent, returned: pageIsPresent}
+	if _, err := scan(pagemap, &arg, make([]scanRegion, 1)); err != nil {
+		return fmt.Errorf("ask which pages a process has (PAGEMAP_SCAN): %w", err)
+	}
+	return nil
+}
+
 // forDump says whether CRIU asks which pages it should dump (pmc_fill in criu/pagemap-cache.c). It also asks where guards are.
 func (a scanArg) forDump() bool {
 	return a.size == uint64(unsafe.Sizeof(a)) && a.inverted == pageIsZero|pageIsFile && a.mask == a.inverted &&

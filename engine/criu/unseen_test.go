@@ -236,14 +236,48 @@ func TestAStandInAnswersWhatItIsFor(t *testing.T) {
 	}
 }
 
-const scansEnv = "DROVER_TEST_SCANS"
+// TestAKernelWithoutScansHasNoStandIn: CRIU reads the pagemaps there, so that nothing would be hidden from a dump that is no lazy one for CRIU, and
+// all memory would be in its images.
+func TestAKernelWithoutScansHasNoStandIn(t *testing.T) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), standsInEnv+"=1")
+	var said strings.Builder
+	cmd.Stdout = &said
+	if err := onDoomedThread([]func() error{refuseScans, cmd.Start}); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil || !strings.Contains(said.String(), unix.ENOTTY.Error()) {
+		t.Errorf("it says of a stand-in: %s, %v", said.String(), err)
+	}
+}
+
+// refuseScans has the calling thread, and what is started from it, told that there is no PAGEMAP_SCAN.
+func refuseScans() error {
+	filter := scanFilter()
+	filter[len(filter)-2].K = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOTTY)
+	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if _, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog))); e != 0 {
+		return e
+	}
+	return nil
+}
+
+const (
+	scansEnv    = "DROVER_TEST_SCANS"
+	standsInEnv = "DROVER_TEST_STANDS_IN"
+)
 
 // A process that asks for its own pages does so on its first thread, as CRIU does, whose only one it is.
 func init() {
-	if os.Getenv(scansEnv) != "" {
+	switch {
+	case os.Getenv(scansEnv) != "":
 		scanOwnPages()
-		os.Exit(0)
+	case os.Getenv(standsInEnv) != "":
+		fmt.Println(mayStandIn())
+	default:
+		return
 	}
+	os.Exit(0)
 }
 
 // scanOwnPages says what PAGEMAP_SCAN returns for one page that is there.
