@@ -64,7 +64,7 @@ func (h *hashTracker) Round(ctx context.Context, emit func(image.Space, uint64, 
 	if err := shared.hash(ctx, pass); err != nil {
 		return st, fmt.Errorf("read shared memory: %w", err)
 	}
-	pass.end()
+	st.Gone = pass.end()
 	st.Took = time.Since(begin)
 	return st, nil
 }
@@ -79,6 +79,9 @@ func hashProcess(ctx context.Context, pid int, pass *pass, shared objects) error
 	maps, err := p.maps()
 	if err != nil {
 		return err
+	}
+	if len(maps) == 0 {
+		return unix.ESRCH // it has ended and only its parent has not heard of it
 	}
 	shared.add(pid, maps)
 	pass.stats.Mappings += uint64(len(maps))

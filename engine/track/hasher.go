@@ -54,9 +54,17 @@ func (h *hasher) pass(emit func(image.Space, uint64, []byte) error, st *RoundSta
 	return &pass{hasher: h, emit: emit, stats: st, next: map[image.Space]*digests{}}
 }
 
-// end makes what the pass has met what the next compares with; the rest is forgotten. A pass without it changes nothing: what it
-// has handed over is handed over again.
-func (p *pass) end() { p.seen = p.next }
+// end makes what the pass has met what the next compares with; the rest is forgotten, and what of it were processes is returned. A pass
+// without it changes nothing: what it has handed over is handed over again.
+func (p *pass) end() (gone []image.Space) {
+	for s := range p.seen {
+		if p.next[s] == nil && s.Kind == image.Process {
+			gone = append(gone, s)
+		}
+	}
+	p.seen = p.next
+	return gone
+}
 
 // begin turns to a space, once a pass.
 func (p *pass) begin(sp image.Space) {

@@ -46,6 +46,8 @@ type RoundStats struct {
 	Took      time.Duration `json:"took_ns"`
 	// Stopped is the longest that a thread of the tree stood still for the tracker itself, without what an engine's pre-dump stops.
 	Stopped time.Duration `json:"stopped_ns,omitempty"`
+	// Gone are the spaces of processes that rounds before have read and that are no more: nobody needs their pages. softdirty does not say.
+	Gone []image.Space `json:"-"`
 	// Fallback says which tracker failed and which processes are hashed instead of watched, and why, for people; "" if none.
 	Fallback string `json:"fallback,omitempty"`
 }

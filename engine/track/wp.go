@@ -41,6 +41,7 @@ type wpTracker struct {
 	hasher   *hasher
 	watched  map[int]*watch // by pid on this host
 	refused  map[int]error  // those that are hashed, and why
+	dropped  []image.Space  // since the last round's end
 }
 
 func (w *wpTracker) Name() string { return "wp" }
@@ -65,6 +66,7 @@ func (w *wpTracker) dismiss() {
 func (w *wpTracker) drop(pid int) {
 	if one := w.watched[pid]; one != nil {
 		one.close()
+		w.dropped = append(w.dropped, one.space)
 	}
 	delete(w.watched, pid)
 }
@@ -111,7 +113,7 @@ func (w *wpTracker) round(ctx context.Context, emit func(image.Space, uint64, []
 	if err := shared.hash(ctx, pass); err != nil {
 		return fmt.Errorf("read shared memory: %w", err)
 	}
-	pass.end()
+	st.Gone = w.gone(pass.end())
 	if len(w.watched) == 0 {
 		st.Tracker = "hash"
 	}
@@ -119,6 +121,20 @@ func (w *wpTracker) round(ctx context.Context, emit func(image.Space, uint64, []
 		st.Fallback = fmt.Sprintf("%d of %d processes are hashed: pid %d: %s", len(w.refused), st.Processes, pid, why)
 	}
 	return nil
+}
+
+// gone are those of the spaces that are not hashed any more, and of those that are not watched any more, that are neither now.
+func (w *wpTracker) gone(unhashed []image.Space) []image.Space {
+	gone := append(unhashed, w.dropped...)
+	w.dropped = nil
+	return slices.DeleteFunc(gone, func(s image.Space) bool {
+		for _, one := range w.watched {
+			if one.space == s {
+				return true
+			}
+		}
+		return w.hasher.seen[s] != nil
+	})
 }
 
 // look makes one process's part of a round.

@@ -67,6 +67,16 @@ func (o *outgoing) offer(s image.Space, addr uint64, data []byte) error {
 	return o.Offer(spaceOf(s), addr, data)
 }
 
+// drop gives the target's room for spaces that are no more to others: a tree that forks all the time would fill it up.
+func (o *outgoing) drop(gone []image.Space) error {
+	for _, s := range gone {
+		if err := o.Drop(spaceOf(s)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // carry sends a file of the tree. It may be written meanwhile, so its size is what is read now; the final pass sends it again
 // if it has changed.
 func (o *outgoing) carry(f tree.CarriedFile, data io.Reader) error {

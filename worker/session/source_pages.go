@@ -52,6 +52,9 @@ func (s *source) round(ctx context.Context) error {
 		err = s.lent.Carry(ctx, s.out.carry)
 	}
 	if err == nil {
+		err = s.out.drop(stats.Gone)
+	}
+	if err == nil {
 		cost, err = s.out.EndRound(ctx)
 	}
 	if err == nil {
