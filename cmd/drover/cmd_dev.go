@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -11,8 +12,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"drover/configs"
+	"drover/coordinator/api"
 	"drover/engine/criu"
 	"drover/internal/errs"
+	"drover/internal/owned"
 	"drover/internal/pki"
 )
 
@@ -21,11 +24,16 @@ var pageDev = page{
 	short: "run a coordinator and a worker in one process, to try drover out",
 	long: `Makes a throwaway cluster below --dir, unless there is one already, and runs its one coordinator and this machine's worker in this process until ctrl-C. It prints how to use it. It must be root, as a worker must.
 
+Whoever can write below --dir is root here: the directory must belong to the user that runs dev, with all that it trusts in it, and nobody else may write it. Else dev refuses before it reads anything.
+
 Both serve on the loopback only. Workloads go on when it ends, and it meets them again when it starts; to be rid of all, stop the workloads, end it, and remove the directory.`,
 	example: `drover dev &
 export DROVER_CONFIG=/var/tmp/drover-dev/client.yaml
 drover run web --address 10.0.0.50/24 -- nginx -g 'daemon off;'`,
-	exits: exits{errs.Unavailable: "a port is taken, or CRIU is missing or too old"},
+	exits: exits{
+		errs.Refused:     "others have made, or may write, what is in --dir",
+		errs.Unavailable: "a port is taken, or CRIU is missing or too old",
+	},
 	local: true,
 }
 
@@ -77,6 +85,9 @@ func (d dev) run(ctx context.Context) error {
 			return errs.New(errs.Invalid, "dev: %w", err)
 		}
 	}
+	if err := d.own(w); err != nil {
+		return err
+	}
 	if !there(c.AuthorityFile()) {
 		n := newCluster{name: "dev", coordinator: c, operator: "dev", clientDir: d.dir, by: "drover dev"}
 		if _, err := n.make(); err != nil {
@@ -98,6 +109,23 @@ func (d dev) run(ctx context.Context) error {
 		return d.runWorker(ctx, w)
 	})
 	return g.Wait()
+}
+
+// own makes the directory, or sees that nobody else has had a hand in what is there: it stands where any user may make one before, with a
+// cluster of theirs in it. What trees write, and what is gone after a boot, is in directories that only this user enters.
+func (d dev) own(w configs.Worker) error {
+	if err := os.MkdirAll(d.dir, 0o700); err != nil {
+		return errs.New(errs.Failed, "dev: make its directory: %w", err)
+	}
+	err := owned.Above(d.dir)
+	if err == nil {
+		err = owned.Tree(d.dir, w.RunDir, filepath.Join(w.StateDir, "workloads"))
+	}
+	if err != nil {
+		return errs.New(errs.KindOf(err), "dev trusts nothing in %s: %w", d.dir, err).
+			WithNext("name a directory with --dir that is not there yet, below one of your own or root's; remove %s if nothing in it is yours", d.dir)
+	}
+	return nil
 }
 
 // join makes the worker a member, unless it is one, and returns once the coordinator leads.
@@ -139,20 +167,30 @@ func (d dev) awaitUp(ctx context.Context, since time.Time) error {
 	if err != nil {
 		return err
 	}
-	c, err := connect(ctx, client)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
+	return d.awaitHeard(ctx, since, func(ctx context.Context) ([]api.Host, error) {
+		c, err := connect(ctx, client)
+		if err != nil {
+			return nil, err
+		}
+		defer c.Close()
+		return c.Hosts(ctx)
+	})
+}
+
+// awaitHeard is awaitUp that asks hosts. Whoever does not answer once is asked again: trees run here. Only what lasts for devStart is an error.
+func (d dev) awaitHeard(ctx context.Context, since time.Time, hosts func(context.Context) ([]api.Host, error)) error {
+	answered := time.Now()
 	for {
-		hosts, err := c.Hosts(ctx)
-		for _, h := range hosts {
+		all, err := hosts(ctx)
+		for _, h := range all {
 			if h.Name == d.name && h.LastSeen.After(since) {
 				return nil
 			}
 		}
-		if err != nil && ctx.Err() == nil {
-			return err
+		if err == nil {
+			answered = time.Now()
+		} else if time.Since(answered) > devStart && ctx.Err() == nil {
+			return errs.New(errs.KindOf(err), "the coordinator has not said for %s whether it hears the worker: %w", devStart, err)
 		}
 		select {
 		case <-ctx.Done():

@@ -40,3 +40,25 @@ func TestDevStartsWithoutAComplaint(t *testing.T) {
 		}
 	}
 }
+
+// TestDevDoesNotServeAClusterOfSomebodyElses: who makes its directory before it does would be an administrator, and run commands as root.
+func TestDevDoesNotServeAClusterOfSomebodyElses(t *testing.T) {
+	h := hosttest.Host(t, hosttest.Bed(t), "taken")
+	if err := h.Install(filepath.Join(built, "drover"), drover); err != nil {
+		t.Fatal(err)
+	}
+	const dir = "/var/tmp/drover-dev"
+	hosttest.Run(t, h, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", drover, "--config", dir+"/theirs.yaml",
+		"cluster", "init", "dev", "--name", "dev", "--listen", "127.0.0.1:7201", "--state-dir", dir+"/coordinator", "--client-dir", dir, "--operator", "mallory")
+	d, err := h.Start(t.Context(), "dev", []string{drover, "dev"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hosttest.Eventually(t, "dev refuses it", func() bool {
+		return strings.Contains(d.Log(), "dev trusts nothing in "+dir+": "+dir+" belongs to uid 65534")
+	})
+	if strings.Contains(d.Log(), "DROVER_CONFIG=") {
+		t.Errorf("it serves: %s", d.Log())
+	}
+	hosttest.Run(t, h, "rm", "-r", dir)
+}
