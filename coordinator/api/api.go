@@ -18,6 +18,7 @@ import (
 // their effect is in the replicated record.
 type Coordinator interface {
 	// --- anyone with a valid certificate or listed key ---
+	// Cluster is who coordinates, and leads. It is the only call that is answered while nobody leads.
 	Cluster(ctx context.Context) (ClusterStatus, error)
 	Hosts(ctx context.Context) ([]Host, error)
 	Workloads(ctx context.Context) ([]Workload, error)
@@ -33,12 +34,17 @@ type Coordinator interface {
 	WatchMigration(ctx context.Context, id migration.ID, f func(Migration) error) error
 	Plans(ctx context.Context) ([]Plan, error)
 	Plan(ctx context.Context, name string) (Plan, error)
+	// WatchPlan is WatchMigration for a plan.
 	WatchPlan(ctx context.Context, name string, f func(Plan) error) error
+	// Doctor has both hosts look whether a workload can move to target. It changes nothing.
 	Doctor(ctx context.Context, workload, target string) (DoctorReport, error)
+	// Logs copies a workload's output to w; see workerapi.Worker.
 	Logs(ctx context.Context, workload string, opts workerapi.LogOptions, w io.Writer) error
 
 	// --- operators ---
+	// Run records a workload and has its host, or the one that has most room, start or adopt it. It returns when the tree runs.
 	Run(ctx context.Context, req RunRequest) (Workload, error)
+	// Stop ends a workload's tree by a signal (0: SIGTERM), and by SIGKILL after grace (0: 10 s), and returns when it has ended.
 	Stop(ctx context.Context, name string, signal int, grace time.Duration) (Workload, error)
 	// Remove forgets a workload with all that is left of it on any host, or, with a host that does not own it, what is left of it
 	// there.
@@ -46,6 +52,7 @@ type Coordinator interface {
 	// Continue lets a stopped workload run. On a host that does not own it this needs Force, and is refused (errs.Refused)
 	// unless the owner's tree is known to have ended: ownership moves first, so that there are never two.
 	Continue(ctx context.Context, name string, o ContinueOptions) (Workload, error)
+	// Checkpoint and Restore write and read an image in dir on the workload's host, and on host; see workerapi.Worker.
 	Checkpoint(ctx context.Context, name, dir string, final migration.FinalState) (workerapi.CheckpointReport, error)
 	Restore(ctx context.Context, name, host, dir string, final migration.FinalState) (Workload, error)
 	// Migrate admits a migration and returns its record at once; WatchMigration tells the rest. Everything the doctor refuses
@@ -61,16 +68,21 @@ type Coordinator interface {
 	// DryRun does what Migrate would up to two rounds of copying, really sent, calls f as they go on and last with the forecast, and
 	// undoes all of it. Nothing of it is in the record. It ends with ctx.
 	DryRun(ctx context.Context, req MigrateRequest, f func(DryRun) error) error
+	// Apply records a plan, which begins at once or when it says. It is errs.Conflict while a plan of that name has not ended.
 	Apply(ctx context.Context, p PlanSpec) (Plan, error)
 	// SteerPlan pauses, resumes or cancels a plan. Running migrations go on to their end unless cancelled.
 	SteerPlan(ctx context.Context, name string, to PlanState) (Plan, error)
+	// Cordon keeps new workloads and moves off a host (on), or lets them there again. What is there stays.
 	Cordon(ctx context.Context, host string, on bool) (Host, error)
+	// Drain records a plan that cordons a host and moves all that is there away; a dry run only says where to.
 	Drain(ctx context.Context, req DrainRequest) (DrainReport, error)
 
 	// --- admins ---
+	// NewToken makes a token for one "worker" or "coordinator", good for ttl: 0 is an hour, 720 hours the most.
 	NewToken(ctx context.Context, role string, ttl time.Duration) (Token, error)
 	Operators(ctx context.Context) ([]Operator, error)
 	SetOperator(ctx context.Context, op Operator) error // role "" removes
+	// RemoveHost forgets a host, which its certificates let in no more. One that owns workloads, or is about to, is errs.Conflict.
 	RemoveHost(ctx context.Context, name string) error
 	// Resolve records the caller's decision about a host that a migration waits for. errs.Conflict if nothing waits for it,
 	// errs.Refused if the host answers, or the evidence does not bear it otherwise.
@@ -92,62 +104,6 @@ type Coordinator interface {
 
 	// --- holders of a token ---
 	Join(ctx context.Context, req JoinRequest) (JoinReply, error)
-}
-
-// ClusterStatus is who coordinates.
-type ClusterStatus struct {
-	Name         string             `json:"name"`
-	Leader       string             `json:"leader"` // "" if there is none
-	Term         uint64             `json:"term"`
-	Index        uint64             `json:"index"` // last applied
-	Coordinators []CoordinatorState `json:"coordinators"`
-	Keys         []ClusterKey       `json:"keys,omitempty"` // of the authority, oldest first; none until it was first changed
-	// UnderWay are the migrations that have not ended, as far as the coordinator that answers knows; only while nobody leads, when no
-	// other call says so.
-	UnderWay []UnderWay `json:"under_way,omitempty"`
-}
-
-// Steps of a change of the cluster's key.
-const (
-	KeyBegin  = "begin"  // a new key is made, held by all coordinators and trusted by all beside the old one, which signs
-	KeySwitch = "switch" // the new one signs; everybody renews their certificates at once; both are trusted
-	KeyRetire = "retire" // the old one is trusted no more
-	KeyCancel = "cancel" // before the switch: the new one is trusted no more
-)
-
-// ClusterKey is a public key of the cluster's authority.
-type ClusterKey struct {
-	Key         string    `json:"key"`         // authorized_keys form, as in client.yaml
-	Fingerprint string    `json:"fingerprint"` // "SHA256:…"
-	Signs       bool      `json:"signs,omitempty"`
-	Since       time.Time `json:"since"`
-	// Waiting are the members that a new key's switch or an old key's retirement would cut off.
-	Waiting []string `json:"waiting,omitempty"`
-}
-
-// UnderWay is a migration that waits for a leader.
-type UnderWay struct {
-	Migration migration.ID    `json:"migration"`
-	Workload  string          `json:"workload"`
-	Source    string          `json:"source"`
-	Target    string          `json:"target"`
-	Phase     migration.Phase `json:"phase"`
-	Since     time.Time       `json:"since"`
-}
-
-// CoordinatorState is one member.
-type CoordinatorState struct {
-	Name    string `json:"name"`
-	Address string `json:"address"`
-	Leader  bool   `json:"leader,omitempty"`
-	Healthy bool   `json:"healthy"`
-	// CertificateUntil is when its certificates run out unless it renews them before; zero if it did not say.
-	CertificateUntil time.Time `json:"certificate_until,omitzero"`
-	// Trusts, Holds and SignedBy are fingerprints: the authorities that it trusts, those whose private keys it has, and the one that
-	// signed its certificates.
-	Trusts   []string `json:"trusts,omitempty"`
-	Holds    []string `json:"holds,omitempty"`
-	SignedBy string   `json:"signed_by,omitempty"`
 }
 
 // Host is a host as the record and its last heartbeat have it.
@@ -286,148 +242,4 @@ type DoctorReport struct {
 	Target   string              `json:"target"`
 	Verdict  string              `json:"verdict"` // the worst of the findings
 	Findings []workerapi.Finding `json:"findings"`
-}
-
-// PlanSpec is what `drover apply` sends.
-type PlanSpec struct {
-	Name       string        `json:"name"`
-	Migrations []PlanItem    `json:"migrations"` // 1..10,000; done in this order as limits allow
-	Parallel   int           `json:"parallel"`   // at once in all; default 4
-	PerSource  int           `json:"per_source"` // default 2
-	PerTarget  int           `json:"per_target"` // default 2
-	OnFailure  string        `json:"on_failure"` // "continue" (default), "stop", "move-back"
-	StartAt    time.Time     `json:"start_at,omitzero"`
-	Cron       string        `json:"cron,omitempty"`        // starts again at each tick; five fields, UTC
-	Deadline   time.Duration `json:"deadline_ns,omitempty"` // from its start; nothing new begins after it
-	// Drain is set on plans that empty a host; their items are found when the plan starts and again as long as any remain.
-	Drain string `json:"drain,omitempty"`
-	// DrainOptions are those of every move of a drain.
-	DrainOptions workerapi.MoveOptions `json:"drain_options,omitzero"`
-}
-
-// PlanItem is one wanted move.
-type PlanItem struct {
-	Workload string                `json:"workload"`
-	To       string                `json:"to"` // a host, or "anywhere"
-	Options  workerapi.MoveOptions `json:"options"`
-}
-
-// PlanState is a plan's state.
-type PlanState string
-
-const (
-	PlanScheduled  PlanState = "scheduled"
-	PlanRunning    PlanState = "running"
-	PlanPaused     PlanState = "paused"
-	PlanCancelled  PlanState = "cancelled"
-	PlanMovingBack PlanState = "moving-back"
-	PlanDone       PlanState = "done"
-	PlanFailed     PlanState = "failed" // ended, and something did not move
-)
-
-// Plan is a plan as the record has it.
-type Plan struct {
-	Spec    PlanSpec     `json:"spec"`
-	State   PlanState    `json:"state"`
-	By      string       `json:"by,omitempty"`
-	Created time.Time    `json:"created"`
-	Started time.Time    `json:"started,omitzero"`
-	Ended   time.Time    `json:"ended,omitzero"`
-	NextRun time.Time    `json:"next_run,omitzero"`
-	Items   []PlanResult `json:"items"`
-}
-
-// PlanResult is how one item stands.
-type PlanResult struct {
-	PlanItem
-	From      string       `json:"from,omitempty"`
-	State     string       `json:"state"` // "waiting", "moving", "moved", "failed", "skipped", "moved-back"
-	Migration migration.ID `json:"migration,omitempty"`
-	Reason    string       `json:"reason,omitempty"`
-}
-
-// DrainRequest empties a host.
-type DrainRequest struct {
-	Host        string                `json:"host"`
-	Deadline    time.Duration         `json:"deadline_ns,omitempty"`
-	MaxParallel int                   `json:"max_parallel,omitempty"`
-	DryRun      bool                  `json:"dry_run,omitempty"`
-	At          time.Time             `json:"at,omitzero"`
-	Cron        string                `json:"cron,omitempty"`
-	Options     workerapi.MoveOptions `json:"options"`
-}
-
-// DrainReport is what a drain will do; Plan is "" for a dry run.
-type DrainReport struct {
-	Host  string       `json:"host"`
-	Plan  string       `json:"plan,omitempty"`
-	Items []PlanResult `json:"items"` // state "waiting" with a target in To, or "skipped" with the reason it cannot move
-}
-
-// Token lets one machine join once.
-type Token struct {
-	Token   string    `json:"token"`
-	Role    string    `json:"role"` // "worker" or "coordinator"
-	Expires time.Time `json:"expires"`
-}
-
-// Operator is a person who may use the cluster.
-type Operator struct {
-	Name string `json:"name"`
-	Key  string `json:"key"`  // authorized_keys form
-	Role string `json:"role"` // "viewer", "operator", "admin"
-}
-
-// Heartbeat is what a worker says about every second.
-type Heartbeat struct {
-	Facts     workerapi.HostFacts      `json:"facts"`
-	Workloads []workload.Status        `json:"workloads"`
-	Sessions  []workerapi.SessionState `json:"sessions"`
-}
-
-// HeartbeatReply tells a worker what the record expects of it.
-type HeartbeatReply struct {
-	Epochs map[string]migration.Epoch `json:"epochs"` // by workload that this host owns
-	// Bandwidth limits what the host's sources send together, in bytes a second; 0 is no limit.
-	Bandwidth int64 `json:"bandwidth,omitempty"`
-	// Authorities are the public keys to trust and Signing the one of them that signs, authorized_keys form; none while the cluster
-	// has never changed its key.
-	Authorities []string `json:"authorities,omitempty"`
-	Signing     string   `json:"signing,omitempty"`
-	// Forget are workloads of which the host keeps pages in vain: they are not in the record any more, or live there.
-	Forget []string `json:"forget,omitempty"`
-}
-
-// VerdictReply is what the record says of a migration.
-type VerdictReply struct {
-	Phase   migration.Phase   `json:"phase"`
-	Verdict migration.Verdict `json:"verdict"`
-	Epoch   migration.Epoch   `json:"epoch"` // the workload's epoch now
-	Owner   string            `json:"owner"`
-}
-
-// RenewReply holds a member's new certificates, in the authorized_keys form.
-type RenewReply struct {
-	HostCert string `json:"host_cert"`
-	UserCert string `json:"user_cert"`
-}
-
-// JoinRequest asks to become a member.
-type JoinRequest struct {
-	Token   string `json:"token"`
-	Name    string `json:"name"`
-	Role    string `json:"role"`
-	Address string `json:"address"` // host:port at which the others reach it
-	Key     string `json:"key"`     // its public key, authorized_keys form
-}
-
-// JoinReply is what a member needs.
-type JoinReply struct {
-	Cluster      string   `json:"cluster"`
-	Authority    string   `json:"authority"`               // the cluster's CA, authorized_keys form; two lines while it changes
-	HostCert     string   `json:"host_cert"`               // authorized_keys form
-	UserCert     string   `json:"user_cert"`               // authorized_keys form
-	Coordinators []string `json:"coordinators"`            // host:port
-	AuthorityKey string   `json:"authority_key,omitempty"` // coordinators only: the CA's private key, OpenSSH PEM
-	NextKey      string   `json:"next_key,omitempty"`      // and the one that will sign, while it changes
 }

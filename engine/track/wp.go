@@ -125,7 +125,7 @@ func (w *wpTracker) round(ctx context.Context, emit func(image.Space, uint64, []
 
 // gone are those of the spaces that are not hashed any more, and of those that are not watched any more, that are neither now.
 func (w *wpTracker) gone(unhashed []image.Space) []image.Space {
-	gone := append(unhashed, w.dropped...)
+	gone := slices.Concat(unhashed, w.dropped)
 	w.dropped = nil
 	return slices.DeleteFunc(gone, func(s image.Space) bool {
 		for _, one := range w.watched {

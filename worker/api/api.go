@@ -17,6 +17,7 @@ import (
 // are errs.Error values, on both sides of the wire. A call that carries an epoch older than the newest the worker has seen
 // for that workload is refused with errs.Conflict.
 type Worker interface {
+	// Host is what this host says of itself, Workloads of the trees that are here. Both are told with each heartbeat, too.
 	Host(ctx context.Context) (HostFacts, error)
 	Workloads(ctx context.Context) ([]workload.Status, error)
 
@@ -54,7 +55,7 @@ type Worker interface {
 	// Watch calls f with every event of a session after sequence number after, until the session has ended, ctx is done or f
 	// fails. Events are kept while the session lives, progress ones only the newest.
 	Watch(ctx context.Context, id migration.ID, after uint64, f func(Event) error) error
-	// CutOver lets a source that said ReadyToFreeze freeze its tree.
+	// CutOver lets a source that said StepReady freeze its tree.
 	CutOver(ctx context.Context, id migration.ID, epoch migration.Epoch) error
 	// Decide delivers the verdict and returns when it has been acted on. Commit on a target: the tree is released and the
 	// answer carries when. Commit on a source: noted; the tree stays held for probation. Abort and Reclaim: undone. The epoch
@@ -341,7 +342,7 @@ type CPU struct {
 // Process is one process of a tree.
 type Process struct {
 	Pid    int    `json:"pid"` // in the tree's pid namespace
-	Host   int    `json:"host"`
+	Host   int    `json:"host"` // its pid as the host sees it
 	TIDs   []int  `json:"tids"` // in the tree's pid namespace
 	UID    int    `json:"uid"`
 	State  string `json:"state"` // /proc/PID/stat's letter
