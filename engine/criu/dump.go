@@ -73,7 +73,7 @@ func (d *dump) start(req engine.DumpRequest) (usePages func(*rpc.CriuOpts), err 
 	if req.Lazy {
 		return d.startLazy(req, prepare)
 	}
-	if d.s, err = startFrom(prepare, false, d.engine.path, req.Images, pagesFile(req.Pages)...); err != nil {
+	if d.s, err = startFrom(prepare, forked{}, d.engine.path, req.Images, pagesFile(req.Pages)...); err != nil {
 		return nil, d.engine.startFailed(err)
 	}
 	return func(opts *rpc.CriuOpts) { setPages(opts, req.Pages) }, nil
@@ -180,9 +180,7 @@ const undoTime = 5 * time.Second
 // which dies of them (SIGSEGV). What else a killed CRIU leaves, release undoes.
 func (d *dump) giveUp(cause error) error {
 	defer d.s.kill()
-	if d.pages != nil { // a CRIU that waits for somebody to take its pages need not wait
-		_ = unix.Shutdown(int(d.pages.Fd()), unix.SHUT_RDWR) // it may be closed at the other end
-	}
+	takeNone(d.pages)
 	if d.s.leave(undoTime) {
 		return errors.Join(cause, d.unlock())
 	}
@@ -195,6 +193,13 @@ func (d *dump) giveUp(cause error) error {
 		return errs.New(errs.KindOf(cause), "%w; undoing it failed too: %s", cause, err.Error()).WithNext("look at the tree: it may be frozen, or deaf to its connections")
 	}
 	return cause
+}
+
+// takeNone has a CRIU that waits for somebody to take its pages wait no longer. pages may be nil.
+func takeNone(pages *os.File) {
+	if pages != nil {
+		_ = unix.Shutdown(int(pages.Fd()), unix.SHUT_RDWR) // it may be closed at the other end
+	}
 }
 
 // commit follows CRIU to the final state. The verdict stands: if CRIU dies on the way, drover goes the rest of it.

@@ -62,7 +62,7 @@ func (e *Engine) PreDump(ctx context.Context, req engine.PreDumpRequest) (engine
 	}
 	ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
 	defer cancel()
-	s, err := start(e.path, req.Images, pagesFile(req.Pages)...)
+	s, err := startFrom(nil, forked{patience: finishTime}, e.path, req.Images, pagesFile(req.Pages)...)
 	if err != nil {
 		return none, e.startFailed(err)
 	}
@@ -76,11 +76,22 @@ func (e *Engine) PreDump(ctx context.Context, req engine.PreDumpRequest) (engine
 	if err == nil && resp.GetSuccess() {
 		return s.dumpStats(), nil
 	}
-	d := &dump{engine: e, s: s, tree: req.Tree, pages: req.Pages}
-	return none, d.giveUp(failure(fmt.Sprintf("pre-dump pid %d", req.Tree.Pid), s.images, preDumpLog, resp, err))
+	err = failure(fmt.Sprintf("pre-dump pid %d", req.Tree.Pid), s.images, preDumpLog, resp, err)
+	takeNone(req.Pages)
+	_ = s.leave(undoTime) // else it is killed, and its child goes on
+	if s.kill(); s.cutShort {
+		return none, errs.New(errs.KindOf(err), "%w; its child had not ended %s later and was killed", err, finishTime).
+			WithNext("look at the tree: a process of it may have died")
+	}
+	return none, err
 }
 
-const preDumpLog = "pre-dump.log"
+const (
+	preDumpLog = "pre-dump.log"
+	// finishTime is how long the child that makes a pre-dump may take when it is not wanted any more, or CRIU was killed. Killed while threads of
+	// the tree run its code, some 100 ms for each GiB, it would take a process along. It holds no network and no socket: there is nothing to undo.
+	finishTime = time.Minute
+)
 
 // goOn answers every notification with "true".
 func goOn(*rpc.CriuNotify) (ok, hold bool) { return true, false }

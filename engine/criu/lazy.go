@@ -49,7 +49,7 @@ func (d *dump) startLazy(req engine.DumpRequest, prepare []func() error) (usePag
 	}
 	usePages = func(*rpc.CriuOpts) {}
 	if d.left != nil && !slices.ContainsFunc(proc.OfTree(d.tree), hasLocked) {
-		if d.s, err = startFrom(prepare, false, d.engine.path, req.Images); err != nil {
+		if d.s, err = startFrom(prepare, forked{}, d.engine.path, req.Images); err != nil {
 			err = d.engine.startFailed(err)
 		}
 	} else {
@@ -93,7 +93,7 @@ func (d *dump) startServed(req engine.DumpRequest, prepare []func() error) (useP
 		return nil, errs.New(errs.Failed, "%s: make a configuration for CRIU: %w", what, err)
 	}
 	defer conf.Close()
-	if d.s, err = startFrom(prepare, false, d.engine.path, req.Images, theirs, conf); err != nil {
+	if d.s, err = startFrom(prepare, forked{}, d.engine.path, req.Images, theirs, conf); err != nil {
 		ours.Close()
 		return nil, d.engine.startFailed(err)
 	}

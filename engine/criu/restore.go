@@ -93,7 +93,7 @@ func (e *Engine) startRestore(req engine.RestoreRequest) (*restore, []*rpc.Inher
 			return nil, nil, errs.New(errs.Failed, "restore: keep the network namespace open: %w", err)
 		}
 	}
-	if r.s, err = startFrom(prepare, true, e.path, req.Images, files...); err != nil {
+	if r.s, err = startFrom(prepare, forked{lives: true}, e.path, req.Images, files...); err != nil {
 		r.leaveNetwork()
 		return nil, nil, e.startFailed(err)
 	}

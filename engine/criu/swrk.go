@@ -36,6 +36,16 @@ type swrk struct {
 	stderr     *os.File    // what it says before it has opened its log
 	beside     []io.Closer // what must stay open as long as the process lives
 	closeFiles sync.Once
+
+	forked   forked
+	workers  *os.File // at its end once the process and all that it has forked have ended; nil without patience
+	cutShort bool     // what it has forked was killed after patience; known once gone is closed
+}
+
+// forked says what becomes of what CRIU has forked when CRIU has ended before it. The zero value has it killed: it would wait for CRIU.
+type forked struct {
+	lives    bool          // it is a restored tree
+	patience time.Duration // for as long it may work on before it is killed
 }
 
 // firstFD is the number that the first of start's files has in CRIU's process; the socket is 3.
@@ -44,13 +54,12 @@ const firstFD = 4
 // start runs CRIU with files as descriptors from firstFD up and nothing else of this process. It does nothing until it is sent
 // a request. images, if not nil, stays open until kill or close, whatever the caller does with it.
 func start(path string, images *os.File, files ...*os.File) (*swrk, error) {
-	return startFrom(nil, false, path, images, files...)
+	return startFrom(nil, forked{}, path, images, files...)
 }
 
-// startFrom is start from a thread that is prepared first, which nothing undoes: what it has become CRIU is, too. What it has forked ends with
-// it, unless it restores: then that is the tree.
-func startFrom(prepare []func() error, restores bool, path string, images *os.File, files ...*os.File) (_ *swrk, err error) {
-	s := &swrk{gone: make(chan struct{})}
+// startFrom is start from a thread that is prepared first, which nothing undoes: what it has become CRIU is, too.
+func startFrom(prepare []func() error, rest forked, path string, images *os.File, files ...*os.File) (_ *swrk, err error) {
+	s := &swrk{gone: make(chan struct{}), forked: rest}
 	defer func() {
 		if err != nil {
 			s.release()
@@ -76,6 +85,15 @@ func startFrom(prepare []func() error, restores bool, path string, images *os.Fi
 	s.cmd = exec.Command(path, "swrk", "3")
 	s.cmd.Stderr = s.stderr
 	s.cmd.ExtraFiles = append([]*os.File{theirs}, files...)
+	if rest.patience > 0 {
+		ours, inherited, err := os.Pipe()
+		if err != nil {
+			return nil, fmt.Errorf("make a pipe for criu: %w", err)
+		}
+		defer inherited.Close()
+		s.workers, s.beside = ours, append(s.beside, ours)
+		s.cmd.ExtraFiles = append(s.cmd.ExtraFiles, inherited)
+	}
 	s.cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	// What this process was left by its own parent must not reach CRIU either: Go's own descriptors are all marked already.
@@ -90,7 +108,7 @@ func startFrom(prepare []func() error, restores bool, path string, images *os.Fi
 		return nil, fmt.Errorf("start criu: %w", err)
 	}
 	go func() {
-		if !restores {
+		if !rest.lives {
 			s.endGroup()
 		}
 		_ = s.cmd.Wait()       // ProcessState says it
@@ -100,14 +118,18 @@ func startFrom(prepare []func() error, restores bool, path string, images *os.Fi
 	return s, nil
 }
 
-// endGroup waits until the process has ended, and ends what is left of its process group before anybody else can have that number: a killed CRIU
-// leaves children that wait for it.
+// endGroup waits until the process has ended, and ends what is left of its process group before anybody else can have that number.
 func (s *swrk) endGroup() {
 	pid := s.cmd.Process.Pid
 	for {
 		if err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil); !errors.Is(err, unix.EINTR) {
 			break
 		}
+	}
+	if s.workers != nil {
+		_ = s.workers.SetReadDeadline(time.Now().Add(s.forked.patience)) // where it cannot be set, the read fails at once
+		_, err := s.workers.Read(make([]byte, 1))
+		s.cutShort = !errors.Is(err, io.EOF)
 	}
 	_ = unix.Kill(-pid, unix.SIGKILL) // its own zombie is in it
 }
@@ -317,7 +339,7 @@ func (s *swrk) close() {
 	s.kill()
 }
 
-// kill ends the process at once, if it has not ended, and waits for it.
+// kill ends the process at once, if it has not ended, and waits for it, and for what it has forked as long as that may work on.
 func (s *swrk) kill() {
 	s.conn.Close()
 	_ = s.cmd.Process.Kill() // it may have ended

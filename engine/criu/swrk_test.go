@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,10 +22,10 @@ import (
 // impostor starts a shell script in CRIU's place. Its conversation socket is descriptor 3.
 func impostor(t *testing.T, script string) *swrk {
 	t.Helper()
-	return impostorThat(t, false, script)
+	return impostorThat(t, forked{}, script)
 }
 
-func impostorThat(t *testing.T, restores bool, script string) *swrk {
+func impostorThat(t *testing.T, rest forked, script string) *swrk {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "criu")
 	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script), 0o755); err != nil {
@@ -35,7 +36,7 @@ func impostorThat(t *testing.T, restores bool, script string) *swrk {
 		t.Fatal(err)
 	}
 	defer images.Close()
-	s, err := startFrom(nil, restores, path, images)
+	s, err := startFrom(nil, rest, path, images)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +75,7 @@ func (s *swrk) child(t *testing.T) int {
 
 // A restore's processes have CRIU's end of the socket, from when they are forked to when they are rebuilt.
 func TestAConversationEndsWithCRIUThoughTheTreeLives(t *testing.T) {
-	if err := unix.Kill(impostorThat(t, true, forks).child(t), unix.SIGKILL); err != nil {
+	if err := unix.Kill(impostorThat(t, forked{lives: true}, forks).child(t), unix.SIGKILL); err != nil {
 		t.Error(err)
 	}
 }
@@ -85,6 +86,45 @@ func TestWhatADumpsCRIUHasForkedEndsWithIt(t *testing.T) {
 		if time.Now().After(until) {
 			t.Fatal("its child lives")
 		}
+	}
+}
+
+// A pre-dump is made by a child, which has threads of the tree run its code: killed with CRIU, it would take a process along.
+func TestWhatAPreDumpsCRIUHasForkedFinishesFirst(t *testing.T) {
+	dir := t.TempDir()
+	word, done := filepath.Join(dir, "word"), filepath.Join(dir, "done")
+	if err := unix.Mkfifo(word, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	say, err := os.OpenFile(word, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer say.Close()
+	s := impostorThat(t, forked{patience: time.Minute}, fmt.Sprintf("(read word <%s; echo >%s) & kill -9 $$", word, done))
+	for !zombie(s.cmd.Process.Pid) {
+		<-time.After(time.Millisecond)
+	}
+	if s.ended() {
+		t.Error("CRIU has ended before its child")
+	}
+	if _, err := say.WriteString("go on\n"); err != nil {
+		t.Fatal(err)
+	}
+	s.kill()
+	if _, err := os.Stat(done); err != nil || s.cutShort {
+		t.Errorf("its child has not finished: %v, cut short %t", err, s.cutShort)
+	}
+}
+
+func TestWhatAPreDumpsCRIUHasForkedDoesNotStayForEver(t *testing.T) {
+	s := impostorThat(t, forked{patience: time.Millisecond}, "(exec sleep 1000 2>&-) & kill -9 $$")
+	if <-s.gone; !s.cutShort {
+		t.Error("what did not end was not cut short")
+	}
+	s.workers.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := s.workers.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("its child lives: %v", err)
 	}
 }
 
