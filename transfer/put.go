@@ -93,10 +93,10 @@ func (w *putWriter) finish(d *digester) []byte {
 
 // putReader reads the pages of one PUT frame.
 type putReader struct {
-	sum     Digest // of all pages' digests
-	pieces  []byte
-	entries []byte // what is left of each
-	pages   uint64 // left of the run
+	sum     Digest  // of all pages' digests
+	pieces  []byte  // what is left of each
+	entries numbers // likewise
+	pages   uint64  // left of the run
 	patched bool
 	next    int64
 	base    int64
@@ -127,7 +127,7 @@ func (r *putReader) page() (p put, ok bool, err error) {
 			}
 			return p, false, nil
 		}
-		head, from := r.uvarint(), r.varint()
+		head, from := r.entries.uvarint(), r.entries.varint()
 		r.pages, r.patched, r.next = head>>1, head&1 == 1, r.next+from
 		if r.entries == nil || r.pages == 0 || from < -math.MaxUint32 || from > math.MaxUint32 {
 			return p, false, protocol("PUT has a garbled run")
@@ -136,7 +136,7 @@ func (r *putReader) page() (p put, ok bool, err error) {
 	r.pages--
 	p.mask = allPieces
 	if r.patched {
-		from := r.varint()
+		from := r.entries.varint()
 		if len(r.entries) == 0 || from < -math.MaxUint32 || from > math.MaxUint32 {
 			return p, false, protocol("PUT has a garbled patch")
 		}
@@ -168,25 +168,4 @@ func (r *putReader) together() (p put, n int, ok bool, err error) {
 	}
 	p.pieces = p.pieces[:n*PageSize]
 	return p, n, true, nil
-}
-
-// uvarint and varint set r.entries to nil when it does not hold one.
-func (r *putReader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.entries)
-	r.skip(n)
-	return v
-}
-
-func (r *putReader) varint() int64 {
-	v, n := binary.Varint(r.entries)
-	r.skip(n)
-	return v
-}
-
-func (r *putReader) skip(n int) {
-	if n <= 0 {
-		r.entries = nil
-		return
-	}
-	r.entries = r.entries[n:]
 }

@@ -44,7 +44,7 @@ func appendEntry(b []byte, e entry, last *uint32) []byte {
 
 // entryReader reads the entries of one MAP frame.
 type entryReader struct {
-	b    []byte
+	b    numbers
 	last uint32
 	buf  [MaxRun]uint32
 }
@@ -54,7 +54,7 @@ func (r *entryReader) next(limit uint32) (e entry, ok bool, err error) {
 	if len(r.b) == 0 {
 		return e, false, nil
 	}
-	addr, flags, pages := r.uvarint(), r.uvarint(), r.uvarint()
+	addr, flags, pages := r.b.uvarint(), r.b.uvarint(), r.b.uvarint()
 	switch {
 	case r.b == nil || flags > 1<<32-1:
 		return e, false, protocol("a map entry is garbled")
@@ -65,7 +65,7 @@ func (r *entryReader) next(limit uint32) (e entry, ok bool, err error) {
 	}
 	e = entry{addr: addr, flags: uint32(flags), pages: int(pages), slots: r.buf[:0]}
 	for len(e.slots) < e.pages {
-		head := r.uvarint()
+		head := r.b.uvarint()
 		n := head >> 2
 		if r.b == nil || n == 0 || n > uint64(e.pages-len(e.slots)) {
 			return e, false, protocol("a map entry's runs are garbled")
@@ -82,7 +82,7 @@ func (r *entryReader) next(limit uint32) (e entry, ok bool, err error) {
 				e.slots = append(e.slots, 0)
 			}
 		case runSlots:
-			first := int64(r.last) + r.varint()
+			first := int64(r.last) + r.b.varint()
 			if r.b == nil || first < 1 || first > int64(limit) || first+int64(n)-1 > int64(limit) {
 				return e, false, protocol("a map entry names a slot that is none")
 			}
@@ -97,23 +97,25 @@ func (r *entryReader) next(limit uint32) (e entry, ok bool, err error) {
 	return e, true, nil
 }
 
-// uvarint and varint set r.b to nil when it does not hold one.
-func (r *entryReader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.b)
-	r.skip(n)
+// numbers are varints that are read one after the other (encoding/binary): nil once one was asked for that is not there.
+type numbers []byte
+
+func (b *numbers) uvarint() uint64 {
+	v, n := binary.Uvarint(*b)
+	b.skip(n)
 	return v
 }
 
-func (r *entryReader) varint() int64 {
-	v, n := binary.Varint(r.b)
-	r.skip(n)
+func (b *numbers) varint() int64 {
+	v, n := binary.Varint(*b)
+	b.skip(n)
 	return v
 }
 
-func (r *entryReader) skip(n int) {
+func (b *numbers) skip(n int) {
 	if n <= 0 {
-		r.b = nil
+		*b = nil
 		return
 	}
-	r.b = r.b[n:]
+	*b = (*b)[n:]
 }

@@ -341,7 +341,7 @@ type CPU struct {
 
 // Process is one process of a tree.
 type Process struct {
-	Pid    int    `json:"pid"` // in the tree's pid namespace
+	Pid    int    `json:"pid"`  // in the tree's pid namespace
 	Host   int    `json:"host"` // its pid as the host sees it
 	TIDs   []int  `json:"tids"` // in the tree's pid namespace
 	UID    int    `json:"uid"`

@@ -2,8 +2,6 @@ package sessiontest
 
 import (
 	"context"
-	"encoding/binary"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -85,32 +83,18 @@ func (m model) Dump(ctx context.Context, req engine.DumpRequest) (engine.Hold, e
 
 // sendPages is CRIU's side of the page-server protocol.
 func sendPages(w *os.File, memory map[image.Space]map[uint64][]byte) error {
-	header := func(cmd uint32, n, addr uint64, s image.Space) []byte {
-		h := make([]byte, 32)
-		binary.LittleEndian.PutUint32(h, cmd)
-		binary.LittleEndian.PutUint64(h[8:], n)
-		binary.LittleEndian.PutUint64(h[16:], addr)
-		binary.LittleEndian.PutUint64(h[24:], s.ID<<8|uint64(s.Kind))
-		return h
-	}
+	out := image.SendPages(w)
 	for _, s := range slices.SortedFunc(maps.Keys(memory), func(a, b image.Space) int { return int(a.ID) - int(b.ID) }) {
-		if _, err := w.Write(header(4, 0, 0, s)); err != nil {
-			return err
-		}
-		if _, err := io.ReadFull(w, make([]byte, 1)); err != nil {
+		if err := out.Open(s); err != nil {
 			return err
 		}
 		for _, addr := range slices.Sorted(maps.Keys(memory[s])) {
-			if _, err := w.Write(append(header(6|image.PEPresent<<16, 1, addr, s), memory[s][addr]...)); err != nil {
+			if err := out.Run(addr, 0, memory[s][addr]); err != nil {
 				return err
 			}
 		}
 	}
-	if _, err := w.Write(header(0x1023, 0, 0, image.Space{})); err != nil {
-		return err
-	}
-	_, err := io.ReadFull(w, make([]byte, 4))
-	return err
+	return out.Close()
 }
 
 func (m model) Restore(ctx context.Context, req engine.RestoreRequest) (engine.Hold, error) {
