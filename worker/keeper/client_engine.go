@@ -172,7 +172,7 @@ func (h *hold) Abort(ctx context.Context) error {
 	if h.said.Kind == opRestore {
 		return cgroup.Group(c.Cgroup).Kill(ctx)
 	}
-	return h.client.Undo(ctx, engine.Tree{Pid: h.Pid(), Cgroup: c.Cgroup})
+	return h.client.undo(ctx, engine.Tree{Pid: h.Pid(), Cgroup: c.Cgroup})
 }
 
 // dead says whether no keeper lives there.

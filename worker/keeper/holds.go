@@ -9,10 +9,59 @@ import (
 	"drover/internal/errs"
 )
 
+// begin lets one dump or restore begin, unless another goes on or has left a hold that has not been ended. Whoever asks for the hold waits
+// until over is called: a tree that CRIU has its hands on is not to be taken for one that nobody holds.
+func (k *keeper) begin() (over func(), err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.work != nil {
+		return nil, k.busy()
+	}
+	if err := k.unheld(); err != nil {
+		return nil, err
+	}
+	work := make(chan struct{})
+	k.work = work
+	return func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.work = nil
+		close(work)
+	}, nil
+}
+
+// atRest returns when no dump or restore goes on, or when cl's worker does not want to know any more.
+func (k *keeper) atRest(cl *call) error {
+	for {
+		k.mu.Lock()
+		work := k.work
+		k.mu.Unlock()
+		if work == nil {
+			return nil
+		}
+		select {
+		case <-work:
+		case <-cl.gone:
+			return k.busy()
+		case <-cl.ctx.Done():
+			return k.busy()
+		}
+	}
+}
+
+func (k *keeper) busy() error {
+	return errs.New(errs.Conflict, "CRIU is still at work on workload %s: %w", k.config.Workload, engine.ErrBusy)
+}
+
 // mayHold refuses a second hold beside one that has not been ended.
 func (k *keeper) mayHold() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	return k.unheld()
+}
+
+// unheld is mayHold for a caller that holds mu.
+func (k *keeper) unheld() error {
 	if k.hold == nil {
 		return nil
 	}
@@ -24,8 +73,17 @@ func (k *keeper) mayHold() error {
 	}
 }
 
-// keep takes a new hold. A restored tree is watched from here on.
-func (k *keeper) keep(kind string, h engine.Hold) holdAnswer {
+// keep takes a new hold for cl's worker. One that has given up or gone away has said to nobody that the tree is held, so that what was done is undone:
+// the tree of a dump runs on, the copy of a restore is removed. A hold that cannot be ended stays, for whoever asks. A restored tree is
+// watched from here on.
+func (k *keeper) keep(cl *call, kind string, h engine.Hold) (any, error) {
+	if cl.unwanted() {
+		err := h.Abort(context.WithoutCancel(cl.ctx))
+		k.log.Warn("nobody waits for the hold any more: what it held is let go", "by", kind, "pid", h.Pid(), "err", err)
+		if err == nil {
+			return nil, errs.New(errs.Aborted, "the worker went away during its call")
+		}
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.id = uint64(time.Now().UnixNano()) // another keeper, after this one's death, must not use a number again
@@ -36,7 +94,7 @@ func (k *keeper) keep(kind string, h engine.Hold) holdAnswer {
 		}
 	}
 	k.log.Info("held", "by", kind, "pid", h.Pid())
-	return k.describe()
+	return k.describe(), nil
 }
 
 // describe is what is said of the hold. The caller holds mu.
@@ -49,6 +107,9 @@ func (k *keeper) describe() holdAnswer {
 
 func (k *keeper) doHold(cl *call, r request) (any, error) {
 	if r.Op == opHold {
+		if err := k.atRest(cl); err != nil {
+			return nil, err
+		}
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		return k.describe(), nil

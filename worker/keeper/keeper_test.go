@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"drover/engine"
 	"drover/internal/errs"
@@ -25,8 +26,9 @@ type model struct {
 	holds  []*modelHold
 	frozen chan struct{} // closed when a dump waits at its freeze for ctx, if wait is set
 	wait   bool
-	lazy   []bool // of each dump and restore, in order
-	full   error  // what commits fail with
+	goOn   chan struct{} // a dump closes frozen and waits for it, whatever becomes of ctx; nil for none
+	lazy   []bool        // of each dump and restore, in order
+	full   error         // what commits fail with
 }
 
 func (m *model) Probe(context.Context) (engine.Features, error) {
@@ -41,6 +43,10 @@ func (m *model) Dump(ctx context.Context, r engine.DumpRequest) (engine.Hold, er
 		close(m.frozen)
 		<-ctx.Done()
 		return nil, ctx.Err()
+	}
+	if m.goOn != nil {
+		close(m.frozen)
+		<-m.goOn
 	}
 	if r.AtFreeze != nil {
 		if err := r.AtFreeze(ctx); err != nil {
@@ -248,12 +254,78 @@ func TestAWorkerThatGoesAwayAtTheFreezeAbortsTheDump(t *testing.T) {
 		t.Fatalf("the keeper did not ask at the freeze: %+v, %v", a, err)
 	}
 	conn.Close()
-	// The next dump is let in once the first has ended; it would be refused beside a hold.
+	if h, err := c.Hold(t.Context()); h != nil || err != nil { // which waits for its end
+		t.Errorf("it left a hold: %v, %v", h, err)
+	}
 	if _, err := c.Dump(t.Context(), engine.DumpRequest{Images: images(t)}); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(m.made()); n != 1 {
 		t.Errorf("the dump without a worker was carried through: %d holds", n)
+	}
+}
+
+// Whoever looks while CRIU is at work must not take the tree for one that nobody holds, nor undo anything beneath it.
+func TestAHoldThatNobodyHasHeardOfIsEnded(t *testing.T) {
+	m := &model{goOn: make(chan struct{}), frozen: make(chan struct{})}
+	k, c := serving(t, m)
+	conn, err := c.connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := send(conn, request{Op: opDump, Body: []byte(`{"request":{}}`)}, images(t)); err != nil {
+		t.Fatal(err)
+	}
+	<-m.frozen
+	conn.Close()
+	soon, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if h, err := c.Hold(soon); !errors.Is(err, engine.ErrBusy) {
+		t.Errorf("in the middle of a dump the keeper says that it holds %v, %v", h, err)
+	}
+	soon, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := c.Undo(soon, engine.Tree{}); !errors.Is(err, engine.ErrBusy) {
+		t.Errorf("a dump was undone beneath CRIU: %v", err)
+	}
+	if _, err := c.Dump(t.Context(), engine.DumpRequest{Images: images(t)}); !errors.Is(err, engine.ErrBusy) {
+		t.Errorf("a second dump beside one that goes on: %v", err)
+	}
+	asked := make(chan error, 1)
+	go func() {
+		h, err := c.Hold(t.Context())
+		if h != nil {
+			err = errors.Join(err, errors.New("there is a hold"))
+		}
+		asked <- err
+	}()
+	close(m.goOn)
+	if err := <-asked; err != nil {
+		t.Errorf("after the dump: %v", err)
+	}
+	if all := m.made(); len(all) != 1 || all[0].verdict != migration.Abort {
+		t.Errorf("the dump came to %d holds, and was not undone", len(all))
+	}
+	if err := k.mayHold(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A hold that its worker has not heard of, because the answer came too late for it, ends with the undoing.
+func TestUndoEndsAHold(t *testing.T) {
+	m := &model{}
+	_, c := serving(t, m)
+	if _, err := c.Dump(t.Context(), engine.DumpRequest{Images: images(t)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&Client{Dir: c.Dir}).Undo(t.Context(), engine.Tree{}); err != nil {
+		t.Fatal(err)
+	}
+	if v := m.made()[0].verdict; v != migration.Abort {
+		t.Errorf("the hold was ended by %q", v)
+	}
+	if err := c.Forget(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

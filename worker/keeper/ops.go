@@ -113,14 +113,16 @@ func (k *keeper) dump(cl *call, r request, files []*os.File) (any, error) {
 	if b.Ask {
 		req.AtFreeze = func(ctx context.Context) error { return cl.ask(ctx, nil) }
 	}
-	if err := k.mayHold(); err != nil {
+	over, err := k.begin()
+	if err != nil {
 		return nil, err
 	}
+	defer over()
 	h, err := k.engine.Dump(cl.ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	return k.keep(opDump, h), nil
+	return k.keep(cl, opDump, h)
 }
 
 func (k *keeper) restore(cl *call, r request, files []*os.File) (any, error) {
@@ -142,9 +144,11 @@ func (k *keeper) restore(cl *call, r request, files []*os.File) (any, error) {
 			return lazy, err
 		}
 	}
-	if err := k.mayHold(); err != nil {
+	over, err := k.begin()
+	if err != nil {
 		return nil, err
 	}
+	defer over()
 	h, err := k.engine.Restore(cl.ctx, b.Request)
 	if err != nil {
 		sweepTemp(files[0], k.log)
@@ -153,7 +157,7 @@ func (k *keeper) restore(cl *call, r request, files []*os.File) (any, error) {
 	if h, err = swept(h, files[0], k.log); err != nil {
 		return nil, err
 	}
-	return k.keep(opRestore, h), nil
+	return k.keep(cl, opRestore, h)
 }
 
 func imagesAndPages(files []*os.File, pages bool) (images, socket *os.File, err error) {

@@ -18,7 +18,8 @@ import (
 // The protocol: the worker connects to the keeper's SOCK_SEQPACKET socket, one connection a call, one packet a message, JSON
 // in it, descriptors beside it. The keeper greets, the worker asks, the keeper answers; before the answer to a dump the
 // keeper may call back once, which the worker replies to ("reply"). "cancel" asks the keeper to give a call up. A worker
-// that disconnects asks for nothing: what was begun goes on, and a hold is kept. Only a call that it still has to answer is given up.
+// that disconnects asks for nothing: what was begun goes on, and a hold that it was told of is kept. A call that it still has to answer is given
+// up, and a hold that it has not heard of is ended.
 
 // version is that of the protocol. A worker speaks with keepers of its own version only; those of another one still keep
 // their trees, holds and exit records, and end when told by a worker that knows them.

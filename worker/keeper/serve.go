@@ -29,9 +29,10 @@ type keeper struct {
 	once   sync.Once
 
 	mu    sync.Mutex
-	hold  engine.Hold // the last one, ended or not, until it is forgotten
-	id    uint64      // its number; numbers are not used twice
-	kind  string      // opDump or opRestore
+	work  chan struct{} // closed when the dump or restore that goes on has ended, as a hold or without; nil if none does
+	hold  engine.Hold   // the last one, ended or not, until it is forgotten
+	id    uint64        // its number; numbers are not used twice
+	kind  string        // opDump or opRestore
 	ended chan struct{}
 }
 
@@ -137,6 +138,18 @@ func (cl *call) listen() {
 			default: // one answer is all that is ever asked for
 			}
 		}
+	}
+}
+
+// unwanted says whether nobody waits for the call any more.
+func (cl *call) unwanted() bool {
+	select {
+	case <-cl.gone:
+		return true
+	case <-cl.ctx.Done():
+		return true
+	default:
+		return false
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"drover/engine"
 	"drover/engine/criu"
@@ -52,9 +53,28 @@ func (c *Client) NetworkLock() string {
 	return criu.LockName(images)
 }
 
-// Undo lets a tree run that is not held: what such a dump may have left of itself is undone in its order, sockets in repair mode, the lock of
-// the network, the frozen cgroup. It needs no keeper, and changes nothing of a tree that runs as it should.
+// workEnds is how long Undo waits for a dump that goes on.
+const workEnds = 2 * time.Second
+
+// Undo lets a tree run, whatever a dump has left of itself: a hold, which may be one that its worker has not heard of, or, without one, sockets in repair
+// mode, the lock of the network, the frozen cgroup, which are undone in this order. It changes nothing of a tree that runs as it should. Beneath a dump
+// that goes on it undoes nothing: it fails if that takes longer than workEnds, and may be tried again. It needs no keeper, but one that lives
+// has to answer.
 func (c *Client) Undo(ctx context.Context, t engine.Tree) error {
+	within, cancel := context.WithTimeout(ctx, workEnds)
+	defer cancel()
+	hold, err := c.HoldOf(within, false)
+	if err == nil && hold != nil {
+		err = hold.Abort(ctx)
+	}
+	if err != nil && (errs.KindOf(err) != errs.Unavailable || Gone(within, c.Dir) != nil) {
+		return err
+	}
+	return c.undo(ctx, t)
+}
+
+// undo is Undo of a dump of which nobody is left.
+func (c *Client) undo(ctx context.Context, t engine.Tree) error {
 	if images, err := os.Readlink(c.Dir.dump()); err == nil {
 		if err := criu.Undo(t, images); err != nil {
 			return err

@@ -82,15 +82,7 @@ func (h *Host) mayDump(ctx context.Context, r record) error {
 // abandonCheckpoint does what is to be done, once.
 func (h *Host) abandonCheckpoint(ctx context.Context, r record) (undone bool, err error) {
 	k := h.client(r.Spec.Name)
-	hold, err := k.HoldOf(ctx, false)
-	if err != nil && errs.KindOf(err) != errs.Unavailable { // a keeper that has died holds nothing
-		return false, err
-	}
-	if hold != nil {
-		err = hold.Abort(ctx)
-	} else {
-		err = k.Undo(ctx, r.tree())
-	}
+	err = k.Undo(ctx, r.tree())
 	stands := errors.Is(err, engine.ErrDecided)
 	if err != nil && !stands {
 		return false, errs.New(errs.KindOf(err), "let workload %s go on, whose last checkpoint has failed: %w", r.Spec.Name, err)
