@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"drover/worker/stat"
 )
 
 // pipeEnds says which ends of a pipe the tree has.
@@ -71,10 +73,6 @@ func commOf(pid int) string {
 
 // isProcess says whether a pid is that of a process which is not a zombie.
 func isProcess(pid int) bool {
-	b, err := os.ReadFile(proc(pid, "stat"))
-	if err != nil {
-		return false
-	}
-	p, ok := parseStat(string(b))
-	return ok && p.state != "Z" && p.state != "X"
+	p, err := stat.Read(pid)
+	return err == nil && !p.Zombie()
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"drover/worker/stat"
 )
 
 // process is what /proc says of one process.
@@ -49,14 +51,14 @@ func treeOf(root int) ([]process, error) {
 		if err != nil {
 			continue
 		}
-		b, err := os.ReadFile(proc(pid, "stat"))
+		st, err := stat.Read(pid)
+		if isGone(err) {
+			continue
+		}
 		if err != nil {
-			continue // it ended
+			return nil, err
 		}
-		p, ok := parseStat(string(b))
-		if !ok {
-			return nil, fmt.Errorf("cannot understand /proc/%d/stat", pid)
-		}
+		p := process{pid: st.Pid, parent: st.Parent, session: st.Session, tty: st.TTY, state: st.State, comm: st.Comm, kernel: st.Kernel}
 		if pid == root {
 			found = append(found, p)
 		}
@@ -68,29 +70,7 @@ func treeOf(root int) ([]process, error) {
 	return found, nil
 }
 
-// parseStat reads /proc/PID/stat, whose second field may contain anything. Fields are numbered from 1 as in proc_pid_stat(5).
-func parseStat(line string) (p process, ok bool) {
-	open, end := strings.IndexByte(line, '('), strings.LastIndexByte(line, ')')
-	if open < 0 || end < open {
-		return p, false
-	}
-	f := strings.Fields(line[end+1:]) // from field 3
-	if len(f) < 22 {
-		return p, false
-	}
-	number := func(field int) int {
-		n, _ := strconv.Atoi(f[field-3])
-		return n
-	}
-	const kernelThread = 0x00200000 // PF_KTHREAD
-	p.pid, _ = strconv.Atoi(strings.TrimSpace(line[:open]))
-	p.comm, p.state = line[open+1:end], f[0]
-	p.parent, p.session, p.tty = number(4), number(6), number(7)
-	p.kernel = number(9)&kernelThread != 0
-	return p, p.pid > 0
-}
-
-// complete reads what stat does not say. A process that ended meanwhile gives an error that isGone.
+// complete reads what its stat does not say. A process that ended meanwhile gives an error that isGone.
 func (p *process) complete() error {
 	b, err := os.ReadFile(proc(p.pid, "status"))
 	if err != nil {

@@ -21,6 +21,7 @@ import (
 	"drover/internal/workload"
 	workerapi "drover/worker/api"
 	"drover/worker/keeper"
+	"drover/worker/stat"
 )
 
 // A victim is this test binary, started again as a tree to look at. It does what its argument says, makes a file to say that
@@ -229,9 +230,8 @@ func waitFor(ok func() bool) error {
 }
 
 func stateOf(pid int) string {
-	b, _ := os.ReadFile(proc(pid, "stat"))
-	p, _ := parseStat(string(b))
-	return p.state
+	p, _ := stat.Read(pid)
+	return p.State
 }
 
 // victim starts a tree that does what is said, in a session of its own, and returns its root and its directory. change may

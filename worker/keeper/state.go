@@ -2,11 +2,10 @@ package keeper
 
 import (
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"drover/internal/errs"
+	"drover/worker/stat"
 )
 
 // State is what a keeper knows of its tree. It is written to the keeper's directory whenever it changes.
@@ -33,16 +32,9 @@ func ReadState(dir Dir) (State, error) {
 
 // Birth is the start time of a process in clock ticks since boot, and whether it is a zombie.
 func Birth(pid int) (birth uint64, zombie bool, err error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	p, err := stat.Read(pid)
 	if err != nil {
-		return 0, false, errs.New(errs.NotFound, "there is no process %d", pid)
+		return 0, false, errs.New(errs.NotFound, "there is no process %d: %w", pid, err)
 	}
-	// The name is in parentheses and may hold any byte; the last parenthesis ends it. Field 3 follows.
-	_, rest, _ := strings.Cut(string(b[strings.LastIndexByte(string(b), ')'):]), " ")
-	f := strings.Fields(rest)
-	if len(f) < 20 {
-		return 0, false, errs.New(errs.Failed, "cannot read /proc/%d/stat", pid)
-	}
-	birth, err = strconv.ParseUint(f[19], 10, 64)
-	return birth, f[0] == "Z" || f[0] == "X", err
+	return p.Birth, p.Zombie(), nil
 }

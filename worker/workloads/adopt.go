@@ -75,7 +75,7 @@ func (h *Host) find(ctx context.Context, f workload.Find, ps processes) (int, er
 	switch {
 	case f.Pid != 0:
 		p, ok := ps[f.Pid]
-		if !ok || p.zombie {
+		if !ok || p.Zombie() {
 			return 0, errs.New(errs.NotFound, "there is no living process %d on this host", f.Pid).WithNext("find it with `ps -ef`")
 		}
 		return f.Pid, nil
@@ -105,7 +105,7 @@ func (h *Host) topmost(path string, ps processes) (int, error) {
 	}
 	var tops []int
 	for _, pid := range pids {
-		if p, ok := ps[pid]; ok && !p.zombie && !in[p.parent] {
+		if p, ok := ps[pid]; ok && !p.Zombie() && !in[p.Parent] {
 			tops = append(tops, pid)
 		}
 	}
@@ -147,8 +147,8 @@ func (h *Host) mayAdopt(root int, ps processes) error {
 	switch {
 	case root == 1:
 		return errs.New(errs.Refused, "process 1 is the host's init: a host does not move").WithNext(findAnother)
-	case ps[root].kernel:
-		return errs.New(errs.Refused, "process %d (%s) is a kernel thread", root, ps[root].name).WithNext(findAnother)
+	case ps[root].Kernel:
+		return errs.New(errs.Refused, "process %d (%s) is a kernel thread", root, ps[root].Comm).WithNext(findAnother)
 	}
 	self := os.Getpid()
 	for _, pid := range tree {
@@ -236,7 +236,7 @@ func gather(root int, group cgroup.Group) error {
 		}
 		outside := 0
 		for _, pid := range ps.tree(root) {
-			if in[pid] || ps[pid].zombie {
+			if in[pid] || ps[pid].Zombie() {
 				continue
 			}
 			outside++

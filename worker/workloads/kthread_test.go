@@ -7,6 +7,7 @@ import (
 
 	"drover/internal/errs"
 	"drover/internal/workload"
+	"drover/worker/stat"
 )
 
 // TestAKernelThreadIsNotAdopted asks for one that is made up and, where this machine shows its own, for all of those: no pid
@@ -18,17 +19,17 @@ func TestAKernelThreadIsNotAdopted(t *testing.T) {
 		t.Fatal(err)
 	}
 	made := 1 << 23 // above every pid
-	ps[made] = process{pid: made, parent: 2, name: "kworker/0:1", kernel: true}
+	ps[made] = stat.Process{Pid: made, Parent: 2, Comm: "kworker/0:1", Kernel: true}
 	for pid, p := range ps {
-		if !p.kernel {
+		if !p.Kernel {
 			continue
 		}
 		root, err := h.find(t.Context(), workload.Find{Pid: pid}, ps)
 		if err == nil {
 			err = h.mayAdopt(root, ps)
 		}
-		if errs.KindOf(err) != errs.Refused || !strings.Contains(err.Error(), "("+p.name+") is a kernel thread") || errs.NextOf(err) == "" {
-			t.Errorf("process %d (%s): %v", pid, p.name, err)
+		if errs.KindOf(err) != errs.Refused || !strings.Contains(err.Error(), "("+p.Comm+") is a kernel thread") || errs.NextOf(err) == "" {
+			t.Errorf("process %d (%s): %v", pid, p.Comm, err)
 		}
 	}
 }
@@ -40,12 +41,12 @@ func TestKernelThreadsAreKnownFromProcesses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if two, ok := ps[2]; ok && two.name == "kthreadd" && (!two.kernel || two.parent != 0) {
+	if two, ok := ps[2]; ok && two.Comm == "kthreadd" && (!two.Kernel || two.Parent != 0) {
 		t.Errorf("kthreadd is %+v", two)
 	}
-	own := slices.Collect(func(yield func(process) bool) {
+	own := slices.Collect(func(yield func(stat.Process) bool) {
 		for _, p := range ps {
-			if p.name == "workloads.test" && !yield(p) {
+			if p.Comm == "workloads.test" && !yield(p) {
 				return
 			}
 		}
@@ -54,7 +55,7 @@ func TestKernelThreadsAreKnownFromProcesses(t *testing.T) {
 		t.Error("the test itself is not among the processes")
 	}
 	for _, p := range own {
-		if p.kernel {
+		if p.Kernel {
 			t.Errorf("the test is taken for a kernel thread: %+v", p)
 		}
 	}

@@ -7,18 +7,11 @@ import (
 	"strings"
 
 	"drover/internal/errs"
+	"drover/worker/stat"
 )
 
-// process is what /proc says of one.
-type process struct {
-	pid, parent, threads int
-	rss                  int64 // bytes
-	zombie, kernel       bool
-	name                 string
-}
-
 // processes are those of a host by pid.
-type processes map[int]process
+type processes map[int]stat.Process
 
 // readProcesses reads all of /proc. Those that end meanwhile are left out.
 func readProcesses() (processes, error) {
@@ -29,7 +22,7 @@ func readProcesses() (processes, error) {
 	all := processes{}
 	for _, n := range names {
 		if pid, err := strconv.Atoi(n.Name()); err == nil {
-			if p, ok := readProcess(pid); ok {
+			if p, err := stat.Read(pid); err == nil {
 				all[pid] = p
 			}
 		}
@@ -37,37 +30,11 @@ func readProcesses() (processes, error) {
 	return all, nil
 }
 
-// readProcess reads /proc/PID/stat, whose fields are numbered from 1 in proc_pid_stat(5).
-func readProcess(pid int) (process, bool) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return process{}, false
-	}
-	s := string(b)
-	open, closed := strings.IndexByte(s, '('), strings.LastIndexByte(s, ')')
-	if open < 0 || closed < open {
-		return process{}, false
-	}
-	f := strings.Fields(s[closed+1:]) // f[0] is field 3
-	if len(f) < 22 {
-		return process{}, false
-	}
-	num := func(field int) int64 {
-		n, _ := strconv.ParseInt(f[field-3], 10, 64)
-		return n
-	}
-	const kernelThread = 0x00200000 // PF_KTHREAD in linux/sched.h
-	return process{
-		pid: pid, name: s[open+1 : closed], zombie: f[0] == "Z" || f[0] == "X", parent: int(num(4)),
-		kernel: num(9)&kernelThread != 0, threads: int(num(20)), rss: num(24) * int64(os.Getpagesize()),
-	}, true
-}
-
 // tree lists a root and all its descendants, the root first.
 func (ps processes) tree(root int) []int {
 	children := map[int][]int{}
 	for pid, p := range ps {
-		children[p.parent] = append(children[p.parent], pid)
+		children[p.Parent] = append(children[p.Parent], pid)
 	}
 	all := []int{root}
 	for i := 0; i < len(all); i++ {
@@ -81,7 +48,7 @@ func (ps processes) tree(root int) []int {
 // ancestors lists the parents of a process up to the host's init.
 func (ps processes) ancestors(pid int) []int {
 	var all []int
-	for p := ps[pid].parent; p > 0 && len(all) < len(ps); p = ps[p].parent {
+	for p := ps[pid].Parent; p > 0 && len(all) < len(ps); p = ps[p].Parent {
 		all = append(all, p)
 	}
 	return all

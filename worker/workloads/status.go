@@ -7,6 +7,7 @@ import (
 
 	"drover/internal/workload"
 	"drover/worker/cgroup"
+	"drover/worker/stat"
 )
 
 // Workloads is the status of every workload of this host, by name.
@@ -54,10 +55,10 @@ func (h *Host) status(e *entry) workload.Status {
 	s.Pid, s.Cgroup, s.Trouble = r.Pid, r.Place.Cgroup, trouble
 	pids, _ := cgroup.Group(r.Place.Cgroup).Pids()
 	for _, pid := range pids {
-		if p, ok := readProcess(pid); ok {
+		if p, err := stat.Read(pid); err == nil {
 			s.Processes++
-			s.Threads += p.threads
-			s.RSS += p.rss
+			s.Threads += p.Threads
+			s.RSS += p.RSS
 		}
 	}
 	if s.State != workload.Migrating && s.State != workload.HeldState && r.Role != "" {
