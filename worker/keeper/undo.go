@@ -43,11 +43,20 @@ func (c *Client) Dumped() bool {
 	return err == nil
 }
 
+// Images is the directory that such a dump wrote to, "" if there is none.
+func (c *Client) Images() string {
+	images, err := os.Readlink(c.Dir.dump())
+	if err != nil {
+		return ""
+	}
+	return images
+}
+
 // NetworkLock is the name of the nftables table that such a dump has left in the tree's network namespace, "" if there is none.
 // It needs no keeper.
 func (c *Client) NetworkLock() string {
-	images, err := os.Readlink(c.Dir.dump())
-	if err != nil {
+	images := c.Images()
+	if images == "" {
 		return ""
 	}
 	return criu.LockName(images)
@@ -75,7 +84,7 @@ func (c *Client) Undo(ctx context.Context, t engine.Tree) error {
 
 // undo is Undo of a dump of which nobody is left.
 func (c *Client) undo(ctx context.Context, t engine.Tree) error {
-	if images, err := os.Readlink(c.Dir.dump()); err == nil {
+	if images := c.Images(); images != "" {
 		if err := criu.Undo(t, images); err != nil {
 			return err
 		}

@@ -43,7 +43,7 @@ func (h *Host) Checkpoint(ctx context.Context, name, dir string, final migration
 	if err := h.cfg.Fit(ctx); err != nil {
 		return report, errs.New(errs.KindOf(err), "checkpoint workload %s: %w", name, err)
 	}
-	if err := h.mayDump(ctx, r); err != nil {
+	if r, err = h.mayDump(ctx, e); err != nil {
 		return report, err
 	}
 	made, err := emptyDir(dir)
@@ -77,19 +77,14 @@ func (h *Host) checkpoint(ctx context.Context, e *entry, r record, dir string, f
 			}
 		}))
 	}
-	k := h.client(e.name)
-	switch final {
-	case migration.Dead:
-		if err := h.unlockDead(ctx, k, r); err != nil {
-			return report, err
-		}
-	case migration.Stopped:
-		r.Place.Lock = k.NetworkLock()
+	err = h.afterCheckpoint(ctx, e, r, final, m.KeepStopped)
+	if err == nil {
+		err = h.client(e.name).Forget(ctx)
 	}
-	if err := errors.Join(closeToOthers(dir), k.Forget(ctx)); err != nil {
-		return report, err
+	if err != nil { // the final state stands: what is to be noted of it is tried again
+		err = h.letGo(context.WithoutCancel(ctx), e, func(bool) {})
 	}
-	return report, h.afterCheckpoint(ctx, e, r, final, m.KeepStopped)
+	return report, errors.Join(err, closeToOthers(dir))
 }
 
 // beginCheckpoint dumps the tree into dir and returns while it is held, with what is to be said of it.
@@ -129,13 +124,20 @@ func commit(ctx context.Context, hold engine.Hold) (engine.Stats, error) {
 	return stats, nil
 }
 
-// afterCheckpoint notes what the tree's final state makes of the workload. A dead tree is recorded by who waits for its end.
+// afterCheckpoint notes what the tree's final state makes of the workload, before what is known of the dump is forgotten: whoever finds that may do it
+// again. A dead tree is recorded by who waits for its end.
 func (h *Host) afterCheckpoint(ctx context.Context, e *entry, r record, final migration.FinalState, stopped []int) error {
 	switch final {
 	case migration.Stopped:
+		if err := h.lockedAnew(&r); err != nil {
+			return err
+		}
 		r.State, r.KeepStopped = workload.Stopped, stopped
 		return h.put(e, r)
 	case migration.Dead:
+		if err := h.unlockDead(ctx, h.client(e.name), r); err != nil {
+			return err
+		}
 		return cgroup.Group(r.Place.Cgroup).Kill(ctx)
 	}
 	return nil

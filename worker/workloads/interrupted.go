@@ -7,6 +7,7 @@ import (
 
 	"drover/engine"
 	"drover/internal/errs"
+	"drover/internal/migration"
 	"drover/internal/workload"
 )
 
@@ -24,7 +25,7 @@ func (h *Host) letGo(ctx context.Context, e *entry, then func(undone bool)) erro
 		then(true)
 		return nil
 	}
-	undone, err := h.abandonCheckpoint(ctx, r)
+	undone, err := h.abandonCheckpoint(ctx, e)
 	if err == nil {
 		then(undone)
 		return nil
@@ -55,7 +56,7 @@ func (h *Host) letGoLater(e *entry, was record, then func(undone bool)) {
 		r := h.record(e)
 		over := r.Pid != was.Pid || r.Birth != was.Birth || r.State != workload.Running && r.State != workload.Stopped || !h.client(e.name).Dumped()
 		if !over {
-			undone, err := h.abandonCheckpoint(h.ctx, r)
+			undone, err := h.abandonCheckpoint(h.ctx, e)
 			if over = err == nil; over {
 				then(undone)
 			}
@@ -70,24 +71,31 @@ func (h *Host) letGoLater(e *entry, was record, then func(undone bool)) {
 	}
 }
 
-// mayDump refuses another dump of a tree while something is left of the last one, which it would forget.
-func (h *Host) mayDump(ctx context.Context, r record) error {
-	if !h.client(r.Spec.Name).Dumped() {
-		return nil
+// mayDump refuses another dump of a tree while something is left of the last one, which it would forget. It returns what is known of the tree then.
+func (h *Host) mayDump(ctx context.Context, e *entry) (record, error) {
+	if !h.client(e.name).Dumped() {
+		return h.record(e), nil
 	}
-	_, err := h.abandonCheckpoint(ctx, r)
-	return err
+	_, err := h.abandonCheckpoint(ctx, e)
+	return h.record(e), err
 }
 
-// abandonCheckpoint does what is to be done, once.
-func (h *Host) abandonCheckpoint(ctx context.Context, r record) (undone bool, err error) {
-	k := h.client(r.Spec.Name)
+// abandonCheckpoint does what is to be done, once. The caller has e's turn.
+func (h *Host) abandonCheckpoint(ctx context.Context, e *entry) (undone bool, err error) {
+	r, k := h.record(e), h.client(e.name)
 	err = k.Undo(ctx, r.tree())
 	stands := errors.Is(err, engine.ErrDecided)
-	if err != nil && !stands {
-		return false, errs.New(errs.KindOf(err), "let workload %s go on, whose last checkpoint has failed: %w", r.Spec.Name, err)
+	if stands { // its worker did not live to say what its final state has made of the tree
+		m, unsealed := sealed(k.Images())
+		if unsealed != nil {
+			m.Final = migration.Running // what else there is has a manifest before its final state
+		}
+		err = h.afterCheckpoint(ctx, e, r, m.Final, m.KeepStopped)
 	}
-	h.log.Warn("a checkpoint did not come to its end", "workload", r.Spec.Name, "goes on", !stands)
+	if err != nil {
+		return false, errs.New(errs.KindOf(err), "let workload %s go on, whose last checkpoint has failed: %w", e.name, err)
+	}
+	h.log.Warn("a checkpoint did not come to its end", "workload", e.name, "goes on", !stands)
 	return !stands, k.Forget(ctx)
 }
 

@@ -61,7 +61,7 @@ func (h *Host) Lend(ctx context.Context, name string, epoch migration.Epoch, id 
 	if err := h.cfg.Fit(ctx); err != nil {
 		return nil, errs.New(errs.KindOf(err), "move workload %s: %w", name, err)
 	}
-	if err := h.mayDump(ctx, r); err != nil {
+	if r, err = h.mayDump(ctx, e); err != nil {
 		return nil, err
 	}
 	if r.State == workload.Running {
@@ -234,18 +234,20 @@ func (l *lent) Return(ctx context.Context, epoch migration.Epoch) error {
 // Leave ends the workload here. The verdict that moved it brought the next epoch.
 func (l *lent) Leave(ctx context.Context, final migration.FinalState) error {
 	return l.settle(ctx, func(r *record) error {
-		r.Epoch++
 		if final == migration.Stopped {
 			if err := l.h.fence(ctx, r.Spec); err != nil {
 				return err
 			}
-			if lock := l.client.NetworkLock(); lock != "" {
-				r.Place.Lock = lock
+			if err := l.h.lockedAnew(r); err != nil {
+				return err
+			}
+			if err := l.h.put(l.e, *r); err != nil { // nobody knows the lock once the dump is forgotten
+				return err
 			}
 			if err := l.client.Forget(ctx); err != nil {
 				return err
 			}
-			r.State = workload.Fenced
+			r.Epoch, r.State = r.Epoch+1, workload.Fenced
 			// Frozen or not, it is stopped: the freezer's part is over.
 			return l.group().Thaw(ctx)
 		}
@@ -255,9 +257,23 @@ func (l *lent) Leave(ctx context.Context, final migration.FinalState) error {
 		if err := l.h.tearDown(ctx, r.Spec, r.Place, moveAway); err != nil {
 			return err
 		}
-		*r = record{Spec: workload.Spec{Name: r.Spec.Name}, Epoch: r.Epoch, State: gone}
+		*r = record{Spec: workload.Spec{Name: r.Spec.Name}, Epoch: r.Epoch + 1, State: gone}
 		return nil
 	}, "leave")
+}
+
+// lockedAnew notes by which lock a dump has left its tree stopped. That of an earlier dump, which had left it so too, goes: the new one is in
+// force. A dump that is undone takes its own along, and leaves the earlier one's.
+func (h *Host) lockedAnew(r *record) error {
+	lock := h.client(r.Spec.Name).NetworkLock()
+	if lock == "" || lock == r.Place.Lock { // this was done before
+		return nil
+	}
+	if err := h.unlock(r.Spec, r.Place.Lock); err != nil {
+		return err
+	}
+	r.Place.Lock = lock
+	return nil
 }
 
 // unlockDead removes the network lock of a tree that was dumped to be dead. Its address goes first, and its processes are gone:

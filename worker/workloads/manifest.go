@@ -93,6 +93,15 @@ func seal(dir string, m manifest) (digest string, size int64, err error) {
 
 // unseal reads a checkpoint's manifest and compares every file with it.
 func unseal(dir string) (manifest, error) {
+	m, err := sealed(dir)
+	if err != nil {
+		return m, err
+	}
+	return m, m.compare(dir)
+}
+
+// sealed reads a checkpoint's manifest.
+func sealed(dir string) (manifest, error) {
 	var m manifest
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return m, errs.New(errs.NotFound, "there is no checkpoint in %s: it is not a directory on this host", dir).WithNext("give the directory that `drover checkpoint` wrote, and --host where it is")
@@ -115,7 +124,7 @@ func unseal(dir string) (manifest, error) {
 	if err := json.Unmarshal(b, &m); err != nil || m.Format != 1 || len(m.Files) > maxImages {
 		return m, torn(dir, "its manifest cannot be read")
 	}
-	return m, m.compare(dir)
+	return m, nil
 }
 
 // compare finds files that are missing, changed or foreign.
