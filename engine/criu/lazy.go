@@ -23,7 +23,10 @@ func (s *swrk) lazyPages(ctx context.Context) error {
 	if err := lazy.Available(); err != nil {
 		return err // which says more than CRIU does
 	}
-	if err != nil || !resp.GetSuccess() || !resp.GetFeatures().GetLazyPages() {
+	if err != nil {
+		return errors.New("CRIU could not be asked whether it restores lazily: " + s.whyNoAnswer(resp, err))
+	}
+	if !resp.GetSuccess() || !resp.GetFeatures().GetLazyPages() {
 		return errors.New("CRIU says that it cannot restore lazily")
 	}
 	return nil

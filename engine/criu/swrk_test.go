@@ -213,6 +213,9 @@ func TestACRIUThatIsTooOldIsUnfitAndSaysItsVersion(t *testing.T) {
 		if fit := f.Fit(); (fit == nil) != c.fit || !c.fit && fit.Error() != want {
 			t.Errorf("%s: %v", f.Version, fit)
 		}
+		if missing := strings.Join(f.Missing, "; "); f.LazyPages || !strings.Contains(missing, "could not be asked whether it restores lazily: it ended") {
+			t.Errorf("it has ended before it was asked for more: %s", missing)
+		}
 	}
 }
 
