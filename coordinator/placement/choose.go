@@ -96,6 +96,8 @@ func reject(h api.Host, q Question) (why string, passing bool) {
 		return "it is silent", true
 	case h.Facts.MemoryTotal == 0: // this leader has not heard of it yet
 		return "it has not said yet what it has", true
+	case q.Version != "" && h.Facts.Engine.Engine == "" && h.Facts.Engine.Version == "": // its worker has just started
+		return "it has not said yet which CRIU it has", true
 	case q.Version != "" && h.Facts.Engine.Version != q.Version:
 		return fmt.Sprintf("it has CRIU %s, the source has %s", orNone(h.Facts.Engine.Version), q.Version), false
 	case stores.Memory+stores.Spill < q.Store: // others give their part back

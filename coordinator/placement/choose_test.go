@@ -27,6 +27,8 @@ func cordoned(h *api.Host) { h.Cordoned = true }
 func silent(h *api.Host)   { h.State = "silent" }
 func unheard(h *api.Host)  { h.Facts = workerapi.HostFacts{} }
 func older(h *api.Host)    { h.Facts.Engine.Version = "4.1.1" }
+func started(h *api.Host)  { h.Facts.Engine.Version = "" }
+func without(h *api.Host)  { h.Facts.Engine.Version, h.Facts.Engine.Engine = "", "criu" }
 
 func stores(memory, disk int64) func(*api.Host) {
 	return func(h *api.Host) { h.Facts.Stores = &workerapi.Stores{Memory: memory, Spill: disk} }
@@ -52,6 +54,8 @@ func TestChoose(t *testing.T) {
 		{"not on a silent host", []api.Host{host("alpha", gib), host("beta", 9*gib, silent)}, Question{}, "alpha", "beta: it is silent"},
 		{"not where the doctor said no", three, Question{Exclude: map[string]string{"beta": "libc differs", "gamma": "no avx2"}}, "alpha", "beta: libc differs; gamma: no avx2"},
 		{"not with another CRIU", []api.Host{host("alpha", gib), host("beta", 9*gib, older)}, Question{Version: "4.2.1"}, "alpha", "beta: it has CRIU 4.1.1, the source has 4.2.1"},
+		{"not without CRIU", []api.Host{host("alpha", gib), host("beta", 9*gib, without)}, Question{Version: "4.2.1"}, "alpha", "beta: it has CRIU none, the source has 4.2.1"},
+		{"not before it has looked", []api.Host{host("alpha", gib), host("beta", 9*gib, started)}, Question{Version: "4.2.1"}, "alpha", "beta: it has not said yet which CRIU it has"},
 		{"promised memory is not free", three, Question{Memory: 5 * gib, Reserved: map[string]int64{"beta": 16 * gib, "gamma": 14 * gib}}, "alpha", "beta: 20480 MiB free, but 16384 MiB of it is promised to moves under way; 5120 MiB needed"},
 		{"nothing fits", three, Question{Memory: 30 * gib}, "", "alpha: 10240 MiB free, 30720 MiB needed; beta: 20480 MiB free, 30720 MiB needed; gamma: 20480 MiB free, 30720 MiB needed"},
 		{"not with less than it needs for stores", []api.Host{host("alpha", 9*gib, stores(gib, 0)), host("beta", 9*gib, stores(2*gib, 0))}, Question{Memory: 4 * gib, Store: 2 * gib}, "beta", "alpha: 1024 MiB free for stores, 2048 MiB needed"},

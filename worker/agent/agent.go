@@ -95,7 +95,7 @@ type Agent struct {
 	cfg          Config
 	log          *slog.Logger
 	workloads    Workloads
-	engine       engine.Engine
+	engine       *prober
 	pool         *link.Pool
 	certs        *link.Renewal
 	tracker      func(ctx context.Context, name string, lent tree.Lent, dir string) (track.Tracker, error)
@@ -194,9 +194,6 @@ func (a *Agent) prepare() (err error) {
 	if err := a.makeParts(); err != nil {
 		return err
 	}
-	if err := a.fit(context.Background()); err != nil { // trees run here all the same, and what is held is not let down
-		a.log.Warn("this host can neither checkpoint nor move trees, and takes none", "error", err, "next", errs.NextOf(err))
-	}
 	a.wire()
 	return nil
 }
@@ -265,6 +262,9 @@ func (a *Agent) giveBack() error {
 	}
 	if a.workloads != nil {
 		a.workloads.Close()
+	}
+	if a.engine != nil {
+		a.engine.end()
 	}
 	if a.pool != nil {
 		all = append(all, a.pool.Close())

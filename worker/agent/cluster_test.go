@@ -61,6 +61,7 @@ type record struct {
 	phase migration.Phase // of every migration; "" knows none
 	beats map[string]coordinatorapi.Heartbeat
 	asked int
+	heard int // heartbeats
 	// authority certifies who asks; nil refuses.
 	authority *pki.Authority
 	trust     pki.Trust // and the one of it that signs, while the cluster changes its key
@@ -85,6 +86,7 @@ func (r *record) Heartbeat(_ context.Context, hb coordinatorapi.Heartbeat) (coor
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.beats[hb.Facts.Name] = hb
+	r.heard++
 	if r.signing != nil {
 		return coordinatorapi.HeartbeatReply{Authorities: r.trust.Lines(), Signing: pki.Format(r.signing)}, nil
 	}

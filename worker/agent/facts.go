@@ -17,17 +17,22 @@ import (
 	workerapi "drover/worker/api"
 )
 
-// Host is workerapi.Worker's.
-func (a *Agent) Host(ctx context.Context) (workerapi.HostFacts, error) {
-	f := workerapi.HostFacts{Name: a.cfg.Name, Address: a.cfg.Advertise, Version: Version, CPUs: runtime.NumCPU(), Started: a.started}
-	var err error
-	f.Engine, err = a.engine.Probe(ctx)
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return f, errs.New(errs.KindOf(err), "probe the engine on %s: %w", a.cfg.Name, err)
-	case err != nil: // the host is up all the same, and its trees live
-		f.Engine.Unfit, f.Engine.Missing = err.Error(), []string{err.Error()}
+// knownHost is Host once the engine has first been heard of.
+func (a *Agent) knownHost(ctx context.Context) (workerapi.HostFacts, error) {
+	if err := a.engine.await(ctx); err != nil {
+		return workerapi.HostFacts{}, err
 	}
+	return a.Host(ctx)
+}
+
+// Host is workerapi.Worker's. It does not wait for the engine: a host that says nothing is called lost, with its trees.
+func (a *Agent) Host(context.Context) (workerapi.HostFacts, error) {
+	f := workerapi.HostFacts{Name: a.cfg.Name, Address: a.cfg.Advertise, Version: Version, CPUs: runtime.NumCPU(), Started: a.started}
+	can := a.engine.now()
+	if f.Engine = can.Features; can.err != nil {
+		f.Engine.Unfit, f.Engine.Missing = can.err.Error(), []string{can.err.Error()}
+	}
+	var err error
 	if f.MemoryTotal, _, err = memory(); err != nil {
 		return f, err
 	}

@@ -2,9 +2,7 @@ package agent
 
 import (
 	"context"
-	"time"
 
-	"drover/engine"
 	"drover/engine/criu"
 	"drover/engine/track"
 	"drover/worker/doctor"
@@ -16,10 +14,10 @@ import (
 // makeParts makes for real what the configuration does not bring.
 func (a *Agent) makeParts() error {
 	p := a.cfg.Parts
-	a.engine = p.Engine
-	if a.engine == nil {
-		a.engine = probeOnce(criu.New(criu.Config{Path: a.cfg.CRIU, Log: a.log}))
+	if p.Engine == nil {
+		p.Engine = criu.New(criu.Config{Path: a.cfg.CRIU, Log: a.log})
 	}
+	a.engine = newProber(p.Engine, a.log)
 	a.tracker = p.Tracker
 	if a.tracker == nil {
 		a.tracker = a.chooseTracker
@@ -37,26 +35,21 @@ func (a *Agent) makeParts() error {
 	a.workloadCalls = a.workloads
 	a.doctorCalls = p.Doctor
 	if a.doctorCalls == nil {
-		a.doctorCalls = doctor.Doctor{Workloads: a.workloads.Workloads, Facts: a.Host}
+		a.doctorCalls = doctor.Doctor{Workloads: a.workloads.Workloads, Facts: a.knownHost}
 	}
 	return nil
 }
 
-// fit is nil if this host's engine can dump and restore trees.
-func (a *Agent) fit(ctx context.Context) error {
-	f, err := a.engine.Probe(ctx)
-	if err != nil {
-		return err
-	}
-	return f.Fit()
-}
+// fit is nil if this host's engine can dump and restore trees. It never waits: what needs the first answer has awaited it.
+func (a *Agent) fit(context.Context) error { return a.engine.now().fit() }
 
 // chooseTracker makes the best tracker that works on this host, or the one asked for; should it fail, the next best goes on.
-func (a *Agent) chooseTracker(ctx context.Context, name string, lent tree.Lent, dir string) (track.Tracker, error) {
-	f, err := a.engine.Probe(ctx)
-	if err != nil {
-		return nil, err
+func (a *Agent) chooseTracker(_ context.Context, name string, lent tree.Lent, dir string) (track.Tracker, error) {
+	can := a.engine.now()
+	if can.err != nil {
+		return nil, can.err
 	}
+	f := can.Features
 	chosen, err := track.Choose(f, name)
 	if err != nil {
 		return nil, err
@@ -70,49 +63,4 @@ func (a *Agent) chooseTracker(ctx context.Context, name string, lent tree.Lent, 
 		}
 		return track.NewHash(lent.Tree())
 	}, a.log), nil
-}
-
-// askAgain is how long a host is taken to be unfit before that is looked at again: CRIU may be installed meanwhile.
-const askAgain = time.Minute
-
-// once asks an engine that is fit what it can do one single time: a host's kernel and CRIU do not get worse under a running worker.
-type once struct {
-	engine.Engine
-	answer chan features
-}
-
-type features struct {
-	engine.Features
-	err   error
-	known bool
-	until time.Time // zero: for good
-}
-
-func (f features) holds() bool { return f.known && (f.until.IsZero() || time.Now().Before(f.until)) }
-
-func probeOnce(e engine.Engine) engine.Engine {
-	o := once{e, make(chan features, 1)}
-	o.answer <- features{}
-	return o
-}
-
-func (o once) Probe(ctx context.Context) (engine.Features, error) {
-	var f features
-	select {
-	case f = <-o.answer:
-	case <-ctx.Done():
-		return engine.Features{}, ctx.Err()
-	}
-	defer func() { o.answer <- f }()
-	if f.holds() {
-		return f.Features, f.err
-	}
-	got, err := o.Engine.Probe(ctx)
-	if ctx.Err() == nil { // else it says nothing of the engine
-		f = features{Features: got, err: err, known: true}
-		if err != nil || got.Unfit != "" {
-			f.until = time.Now().Add(askAgain)
-		}
-	}
-	return got, err
 }
