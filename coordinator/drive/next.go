@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"drover/coordinator/record"
+	"drover/internal/errs"
 	"drover/internal/migration"
 	workerapi "drover/worker/api"
 )
@@ -314,13 +315,14 @@ func (v *View) note(format string, args ...any) []Action {
 // waitingFor notes that the migration waits for a host in trouble: the first of them, for two notes would take each other's place for ever.
 func (v *View) waitingFor(sides ...Side) []Action {
 	for _, s := range sides {
-		switch {
-		case s.Trouble == nil, !s.Lost.IsZero() && v.Now.Sub(s.Lost) < patienceFrozen:
-		case !s.Lost.IsZero():
-			return v.note("waiting for host %s, which does not answer", s.Host)
-		default:
-			return v.note("waiting for host %s: %v", s.Host, s.Trouble)
+		if s.Trouble == nil || !s.Lost.IsZero() && v.Now.Sub(s.Lost) < patienceFrozen {
+			continue
 		}
+		why := s.Trouble.Error()
+		if next := errs.NextOf(s.Trouble); next != "" {
+			why += "; " + next
+		}
+		return v.note("waiting for host %s: %s", s.Host, why)
 	}
 	return nil
 }

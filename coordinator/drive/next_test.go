@@ -88,7 +88,7 @@ func cutOver(v *View)        { v.Source.CutOver = true }
 func targetRebooted(v *View) { v.Target.Rebooted = true }
 func sourceRemoved(v *View)  { v.Source.Removed = true }
 func lost(d time.Duration) func(s *Side) {
-	return func(s *Side) { s.fail(errs.New(errs.Unavailable, "gone"), t0.Add(d)) }
+	return func(s *Side) { s.fail(errs.New(errs.Unavailable, "gone").WithNext("mend it"), t0.Add(d)) }
 }
 func sourceIs(f func(*Side)) func(*View) { return func(v *View) { f(&v.Source) } }
 
@@ -233,10 +233,10 @@ func TestNext(t *testing.T) {
 		{"the source has", view(migration.Aborted, source(undone), target(held)), "target abort e7"},
 		{"a host without a session has nothing to undo", view(migration.Aborted, source(undone), targetIs(absent)), "record undone"},
 		{"a silent host is waited for", view(migration.Aborted, source(undone), targetIs(lost(0)), after(time.Minute)),
-			"target abort e7; note waiting for host b, which does not answer"},
+			"target abort e7; note waiting for host b: gone; mend it"},
 
 		{"two silent hosts are waited for with one note", view(migration.Aborted, sourceIs(lost(0)), targetIs(lost(0)), after(time.Minute)),
-			"source abort e7; target abort e7; note waiting for host a, which does not answer"},
+			"source abort e7; target abort e7; note waiting for host a: gone; mend it"},
 
 		{"the target is swept before the source resumes", view(migration.Reclaimed, source(frozen), target(released, signal(9))), "target reclaim e9"},
 		{"then the source resumes", view(migration.Reclaimed, source(frozen), target(undone)), "source reclaim e9"},

@@ -19,6 +19,8 @@ const (
 	targetWorker
 	sourceKeeper
 	targetKeeper
+	sourceMute
+	targetMute
 	sourceCRIU
 	targetCRIU
 	targetFiller
@@ -46,7 +48,8 @@ const (
 )
 
 var faultNames = [faults]string{
-	"source's worker dies", "target's worker dies", "source's keeper dies", "target's keeper dies", "source's CRIU dies", "target's CRIU dies",
+	"source's worker dies", "target's worker dies", "source's keeper dies", "target's keeper dies",
+	"source's keeper is mute to a new worker", "target's keeper is mute to a new worker", "source's CRIU dies", "target's CRIU dies",
 	"what fills memory dies", "source's host dies", "target's host dies", "source's tree dies", "target's tree dies", "source's disk is full", "target's disk is full",
 	"source's journal is torn", "target's journal is torn", "the dump is undone", "the leader dies", "the leader is deposed", "a deposed leader acts",
 	"a proposal's result is lost", "a deposed leader's proposal lands", "a message is lost", "a message is repeated", "messages are reordered", "time passes at once", "a clock jumps", "the operator aborts",
@@ -58,6 +61,7 @@ type hostFault struct{ source, target fault }
 var (
 	workerDied  = hostFault{sourceWorker, targetWorker}
 	keeperDied  = hostFault{sourceKeeper, targetKeeper}
+	keeperMute  = hostFault{sourceMute, targetMute} // when a worker starts
 	criuDied    = hostFault{sourceCRIU, targetCRIU}
 	fillerDied  = hostFault{faults, targetFiller}
 	hostGone    = hostFault{sourceHost, targetHost}
@@ -224,8 +228,9 @@ var nowhere = []struct {
 	phases []migration.Phase
 }{
 	{"nothing has been dumped or rebuilt", []fault{sourceCRIU, targetCRIU, targetFiller, dumpUndone}, phases[:2]},
-	{"all is over", []fault{sourceCRIU, targetCRIU, targetFiller, targetTorn, sourceTorn, dumpUndone}, []migration.Phase{migration.Done}},
+	{"all is over", []fault{sourceMute, targetMute, sourceCRIU, targetCRIU, targetFiller, targetTorn, sourceTorn, dumpUndone}, []migration.Phase{migration.Done}},
 	{"all has been undone", []fault{sourceCRIU, targetCRIU, targetFiller, dumpUndone, targetTree}, []migration.Phase{migration.RolledBack}},
+	{"how far its host has come is not said before it is taken up", []fault{targetMute}, []migration.Phase{migration.Staged, migration.Held}},
 	{"CRIU has let go of it", []fault{targetCRIU}, []migration.Phase{migration.Released}},
 	{"it is dead", []fault{targetCRIU, targetFiller, targetTree}, []migration.Phase{migration.Reclaimed}},
 	{"it stands still, or is no more", []fault{sourceTree}, phases[3:8]},

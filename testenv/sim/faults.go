@@ -76,7 +76,7 @@ func (w *world) failing(op rules.Op) error {
 // strike ends something somewhere.
 func (w *world) strike() {
 	h := w.hosts[w.draw(3)]
-	switch w.draw(8) {
+	switch w.draw(9) {
 	case 0, 1:
 		if h.worker {
 			w.hitHost(workerDied, h)
@@ -95,6 +95,11 @@ func (w *world) strike() {
 		}
 	case 6:
 		w.treeDies(h)
+	case 8:
+		if h.place.keeper {
+			h.place.mute = true
+			w.say(h.name, "its keeper is stopped")
+		}
 	default:
 		if h.serves() && w.chance(300) {
 			h.full = true
@@ -217,7 +222,7 @@ func (w *world) keeperDies(h *host) {
 	if k := p.hold; k != nil {
 		k.criu = false
 	}
-	p.keeper, p.hold = false, nil
+	p.keeper, p.mute, p.hold = false, false, nil
 	if t := p.tree; t != nil {
 		w.finished = w.finished && t.alive // nobody saw how it ended
 		t.seized = false

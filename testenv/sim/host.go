@@ -31,6 +31,7 @@ type place struct {
 	boot   int
 	tree   *tree
 	keeper bool // lives
+	mute   bool // but is stopped: a worker that starts cannot ask it
 	hold   *hold
 }
 
@@ -162,7 +163,7 @@ func (h *host) goesDown() {
 	h.workerDies()
 	h.w.excuseLoss(h)
 	h.up = false
-	h.place.tree, h.place.keeper, h.place.hold = nil, false, nil
+	h.place.tree, h.place.keeper, h.place.mute, h.place.hold = nil, false, false, nil
 }
 
 // workerStarts starts the worker again, on a host that is up, or comes up.
@@ -223,7 +224,7 @@ func (h *host) meetAgain() {
 	}
 }
 
-// takeUpNext takes up the next of the journal's sessions.
+// takeUpNext takes up the next of the journal's sessions. One whose keeper does not answer keeps no other waiting.
 func (h *host) takeUpNext() {
 	if len(h.pasts) == 0 {
 		h.ready = true
@@ -231,11 +232,32 @@ func (h *host) takeUpNext() {
 	}
 	p := h.pasts[0]
 	h.pasts = h.pasts[1:]
-	s := &session{h: h, req: p.Req, opened: true, heard: -100}
+	s := &session{Session: rules.New(p.Req), h: h, req: p.Req, heard: -100}
+	h.seen = max(h.seen, p.Req.Epoch, p.Ruling.Epoch)
+	h.sessions = append(h.sessions, s)
+	if h.finds(p) && h.place.mute {
+		h.w.hitHost(keeperMute, h)
+		h.w.say(h.name, "cannot take up %s: its keeper does not answer", p.Req.Migration)
+		s.waits = p
+		h.takeUpNext()
+		return
+	}
+	h.takeUp(s, p)
+	s.act.after = h.takeUpNext
+}
+
+// finds says whether there is anything here that the session of a past is to be taken up with.
+func (h *host) finds(p *rules.Past) bool {
+	return h.place.id == p.Req.Migration && h.place.role == p.Req.Role && p.Over() == ""
+}
+
+// takeUp takes up a session of which it can be said what is here.
+func (h *host) takeUp(s *session, p *rules.Past) {
 	var found rules.Found
-	if h.place.id == p.Req.Migration && h.place.role == p.Req.Role && p.Over() == "" {
+	if h.finds(p) {
+		h.place.keeper = true // who asks it starts it, if need be
 		found.Tree = true
-		if k := h.place.hold; k != nil && h.place.keeper && k.restore == (p.Req.Role == migration.Target) {
+		if k := h.place.hold; k != nil && k.restore == (p.Req.Role == migration.Target) {
 			found.Hold, s.hold = true, k
 		}
 	}
@@ -247,9 +269,7 @@ func (h *host) takeUpNext() {
 	if s.Role == migration.Source && s.Holds && s.FrozenAt.IsZero() {
 		s.Frozen(h.clock())
 	}
-	h.seen = max(h.seen, p.Req.Epoch, p.Ruling.Epoch)
 	s.ruling = rules.Ruling{}
-	h.sessions = append(h.sessions, s)
 	s.act = &task{s: s, what: takingUp, prog: up.Program, first: up.Program, all: s.Role == migration.Target || !found.Tree}
 	s.act.then = func() {
 		if p.Over() == "" && p.Ruling.Verdict != migration.Undecided && !s.Ruled {
@@ -268,16 +288,24 @@ func (h *host) tookUp(t *task) {
 		t.s.Done(rules.TellFailed, t.s.ruling.Verdict)
 		h.w.tell(t.s)
 	}
+	t.s.opened, t.s.waits = true, nil
 	t.then()
-	h.takeUpNext()
+	if t.after != nil {
+		t.after()
+	}
 }
 
-// takeUpAgain tries again what has failed when a session was taken up, as worker/session's resumeAgain.
+// takeUpAgain takes up sessions whose keepers did not answer, and tries again what has failed when one was taken up, as worker/session's untilOver.
 func (h *host) takeUpAgain() {
 	if !h.serves() {
 		return
 	}
 	for _, s := range h.sessions {
+		if s.waits != nil && s.act == nil {
+			if h.place.mute = h.place.mute && h.w.draw(3) != 0; !h.place.mute {
+				h.takeUp(s, s.waits)
+			}
+		}
 		if s.again == nil || s.act != nil {
 			continue
 		}

@@ -26,6 +26,7 @@ type session struct {
 	acked     bool // and its acknowledgement
 	cancelled bool // its work is to end
 	work, act *task
+	waits     *rules.Past   // by which it is to be taken up, when its keeper answers
 	again     rules.Program // of its taking up, which has failed
 	settledBy bool          // a verdict has been acted on: nobody looks out for the hold any more
 	heard     int           // when a leader last spoke of it, in ticks
@@ -56,7 +57,8 @@ type task struct {
 	failed rules.Op
 	gaveUp bool
 	answer *message
-	then   func() // what follows a watching task
+	then   func() // what follows a watching task, or taking up
+	after  func() // what follows that
 }
 
 func (h *host) serves() bool { return h.up && h.worker && h.ready }
@@ -85,6 +87,9 @@ func (h *host) called(m *message) {
 	switch {
 	case s == nil:
 		w.answer(m, nil, errs.New(errs.NotFound, "%s has no session of %s", h.name, m.id))
+		return
+	case s.waits != nil:
+		w.answer(m, nil, errs.New(errs.Unavailable, "%s cannot be taken up yet: its keeper does not answer", m.id))
 		return
 	case !s.opened:
 		w.answer(m, nil, errs.New(errs.Timeout, "it is just being opened"))

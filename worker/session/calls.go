@@ -92,7 +92,7 @@ func (r *Registry) SetBandwidth(ctx context.Context, id migration.ID, bytesPerSe
 // once.
 func (r *Registry) LimitHost(bytesPerSecond int64) { r.bandwidth.limitHost(bytesPerSecond) }
 
-// States are the states of all sessions, those that have ended included, oldest first.
+// States are the states of all sessions, those that have ended included, oldest first; not those that are still to be opened or taken up.
 func (r *Registry) States() []workerapi.SessionState {
 	var states []workerapi.SessionState
 	for _, s := range r.all() {
@@ -131,6 +131,9 @@ func (r *Registry) Learn(ctx context.Context, id migration.ID, phase migration.P
 	if err != nil {
 		return err
 	}
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
 	v, epoch, confirmed := s.facts().Learn(phase)
 	if v == migration.Undecided {
 		return nil
@@ -154,10 +157,8 @@ func (r *Registry) TakePages(ctx context.Context, sent pki.Transfer, conn net.Co
 	if err != nil {
 		return err
 	}
-	select {
-	case <-s.opened:
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := s.ready(ctx); err != nil {
+		return err
 	}
 	t, ok := s.side.(*target)
 	switch want := transferOf(s.req); {

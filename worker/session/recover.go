@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"drover/engine"
@@ -13,22 +14,30 @@ import (
 	"drover/worker/tree"
 )
 
+// takeUpWithin is for how long Recover waits for trees to be found. Those that take longer are waited for by nobody else.
+const takeUpWithin = 2 * time.Second
+
 // Recover takes up the sessions of a journal: the worker has been restarted while keepers went on holding. It decides nothing
 // that had not been decided. Verdicts that had come and were not carried out are carried out now; what is held without one
 // stays held; a source that had not been frozen gets its tree back; a target that had not rebuilt its tree gives up its place.
-// Call it once, before any other method.
+// All are taken up beside each other. One of which cannot be said what is here (its keeper does not answer, say) is tried again until it
+// can be, after Recover has returned too, and is not spoken for meanwhile (session.ready). Call it once, before any other method.
 func (r *Registry) Recover(ctx context.Context, records []journal.Record) error {
 	pasts, err := rules.Replay(records)
 	if err != nil {
 		return err
 	}
+	var first sync.WaitGroup // attempts
 	for _, p := range pasts {
 		s := newSession(r, p.Req)
 		s.heard = time.Time{} // ask for its verdict at once
-		close(s.opened)
 		close(s.worked)
-		if err := r.takeUp(ctx, s, p); err != nil { // nothing is known of its tree: not even that it is held
-			return errs.New(errs.KindOf(err), "take up migration %s of %s: %w", p.Req.Migration, p.Req.Spec.Name, err)
+		over := p.Over() != ""
+		if over {
+			s.takeUp(r.ctx, p, nil, nil)
+			close(s.opened)
+		} else {
+			s.notYet(errs.New(errs.Unavailable, "its worker has just been restarted"))
 		}
 		r.mu.Lock()
 		r.add(s)
@@ -36,16 +45,89 @@ func (r *Registry) Recover(ctx context.Context, records []journal.Record) error 
 		if p.Ruling.Verdict != migration.Undecided {
 			r.seen(p.Req.Spec.Name, p.Ruling.Epoch)
 		}
-		if p.Over() == "" && p.Ruling.Verdict != migration.Undecided && !s.facts().Ruled {
-			if _, err := r.rule(ctx, s, p.Ruling.Verdict, p.Ruling.Epoch); err != nil {
-				s.log.Error("verdict not carried out after the restart; a coordinator will deliver it again", "verdict", p.Ruling.Verdict, "error", err)
-			}
+		if !over {
+			first.Add(1)
+			r.takingUp.Go(func() { r.takeUp(s, p, first.Done) })
 		}
 	}
 	if err := r.compact(); err != nil { // a full disk keeps no worker from its trees
 		r.cfg.Log.Warn("journal not shortened", "error", err)
 	}
+	all := make(chan struct{})
+	go func() { first.Wait(); close(all) }()
+	select {
+	case <-all:
+	case <-time.After(takeUpWithin):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	return r.sweepImages()
+}
+
+// takeUp takes a session up as soon as it can be said what is here of it; tried is called after the first attempt.
+func (r *Registry) takeUp(s *session, p *rules.Past, tried func()) {
+	tried = sync.OnceFunc(tried)
+	defer tried()
+	said := ""
+	untilOver(r.ctx, 0, func() (over bool) {
+		ctx, cancel := context.WithTimeout(r.ctx, actTimeout)
+		defer cancel()
+		lent, shell, err := r.cfg.Trees.Find(ctx, p.Req.Migration)
+		if err == nil || errs.KindOf(err) == errs.NotFound {
+			r.takeUpFound(s, p, lent, shell)
+			return true
+		}
+		// Nothing is known of its tree: not even that it is held.
+		s.notYet(err)
+		if text := err.Error(); text != said && r.ctx.Err() == nil {
+			said = text
+			s.log.Error("a migration cannot be taken up yet: nothing is decided for it, and it is tried again", "error", err, "next", errs.NextOf(err))
+		}
+		tried()
+		return false
+	})
+	if said == "" || r.ctx.Err() != nil {
+		return
+	}
+	s.log.Info("a migration has been taken up at last", "step", s.facts().Step)
+	if err := r.sweepImages(); err != nil { // Recover has looked before
+		s.log.Error("images not looked through", "error", err)
+	}
+}
+
+// takeUpFound takes a session up whose tree and place are those, nil if they are not here any more, and carries out the verdict that had come.
+func (r *Registry) takeUpFound(s *session, p *rules.Past, lent tree.Lent, shell tree.Shell) {
+	ctx, free, err := s.act(r.ctx)
+	if err != nil { // the worker ends
+		return
+	}
+	s.takeUp(ctx, p, lent, shell)
+	free()
+	if p.Ruling.Verdict != migration.Undecided && !s.facts().Ruled {
+		if _, err := r.rule(r.ctx, s, p.Ruling.Verdict, p.Ruling.Epoch); err != nil {
+			s.log.Error("verdict not carried out after the restart; a coordinator will deliver it again", "verdict", p.Ruling.Verdict, "error", err)
+		}
+	}
+	s.opens()
+}
+
+// notYet says why a session cannot be taken up at the moment.
+func (s *session) notYet(err error) {
+	why := errs.New(errs.Unavailable, "migration %s of %s cannot be taken up on %s yet: %w", s.req.Migration, s.req.Spec.Name, s.host.cfg.Host, err)
+	if why.Next == "" {
+		why = why.WithNext("see the worker's log on %s: it goes on by itself when this has been mended", s.host.cfg.Host)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waits = why
+}
+
+// opens lets calls to a session that has been taken up through.
+func (s *session) opens() {
+	s.mu.Lock()
+	s.waits = nil
+	s.mu.Unlock()
+	close(s.opened)
 }
 
 // compact drops from the journal what no session known here needs. A session is known before it writes its first record.
@@ -58,16 +140,8 @@ func (r *Registry) compact() error {
 }
 
 // takeUp gives a session the side and the state that its past and what the keeper still holds add up to.
-func (r *Registry) takeUp(ctx context.Context, s *session, p *rules.Past) error {
-	var lent tree.Lent
-	var shell tree.Shell
+func (s *session) takeUp(ctx context.Context, p *rules.Past, lent tree.Lent, shell tree.Shell) {
 	var found rules.Found
-	if p.Over() == "" {
-		var err error
-		if lent, shell, err = r.cfg.Trees.Find(ctx, p.Req.Migration); err != nil && errs.KindOf(err) != errs.NotFound {
-			return err
-		}
-	}
 	switch {
 	case p.Req.Role == migration.Source && lent != nil:
 		found = rules.Found{Tree: true, Hold: lent.Hold() != nil}
@@ -86,13 +160,12 @@ func (r *Registry) takeUp(ctx context.Context, s *session, p *rules.Past) error 
 		s.side = gone{s}
 	case p.Req.Role == migration.Source:
 		resumeSource(ctx, s, lent, p, up.Program)
-		return nil
+		return
 	default:
 		resumeTarget(ctx, s, shell, p, up.Program)
-		return nil
+		return
 	}
 	s.tryAll(ctx, up.Program)
-	return nil
 }
 
 // why is the reason for which a session that is taken up cannot go on, for people.
@@ -144,27 +217,40 @@ func (s *source) resume(ctx context.Context, p *rules.Past, program rules.Progra
 	return err
 }
 
-// resumeEvery is how long after an attempt to resume a source's tree the next one begins.
-const resumeEvery = time.Second
-
 // resumeAgain is resume from the second attempt on, until it has been done or a verdict asks for it.
 func (s *source) resumeAgain(ctx context.Context, p *rules.Past, program rules.Program) {
-	for over := false; !over; {
+	untilOver(ctx, againAfter, func() (over bool) {
+		own, free, err := s.act(ctx)
+		if err != nil {
+			return true
+		}
+		defer free()
+		left := s.facts().Again(program)
+		if err := s.resume(own, p, left); err != nil {
+			return false
+		}
+		if len(left) > 0 {
+			s.change("taken up as it should be, at last", func(*workerapi.SessionState) {})
+		}
+		return true
+	})
+}
+
+// againAfter is how long after an attempt to take up a session the next one begins.
+const againAfter = time.Second
+
+// untilOver calls f, the first time after that long, until it says that it is over or ctx is done.
+func untilOver(ctx context.Context, after time.Duration, f func() (over bool)) {
+	for {
 		select { // nothing announces that it can be done
 		case <-ctx.Done():
 			return
-		case <-time.After(resumeEvery):
+		case <-time.After(after):
 		}
-		own, free, err := s.act(ctx)
-		if err != nil {
+		if f() {
 			return
 		}
-		again := s.facts().Again(program)
-		err = s.resume(own, p, again)
-		if over = err == nil; over && len(again) > 0 {
-			s.change("taken up as it should be, at last", func(*workerapi.SessionState) {})
-		}
-		free()
+		after = againAfter
 	}
 }
 

@@ -68,6 +68,7 @@ type Registry struct {
 	// shelfWatched says that somebody looks after kept.
 	shelfWatched bool
 	asides       sync.WaitGroup // of those who do, and of what fills it
+	takingUp     sync.WaitGroup // of sessions, after a restart
 	rate         float64        // of the last filling of a tree's memory, bytes a second; 0 if there was none
 }
 
@@ -89,9 +90,11 @@ func New(cfg Config) *Registry {
 // Close ends all work and returns when it is over. What is held stays held; nothing is decided by it. What is kept goes.
 func (r *Registry) Close() {
 	r.close()
+	r.takingUp.Wait()
 	for _, s := range r.all() {
-		<-s.opened
-		<-s.worked
+		if s.ready(context.Background()) == nil { // else it has not been taken up, and does nothing
+			<-s.worked
+		}
 	}
 	r.clearShelf()
 }
@@ -106,10 +109,8 @@ func (r *Registry) Open(ctx context.Context, req workerapi.OpenRequest) (workera
 		return workerapi.SessionState{}, err
 	}
 	if !isNew {
-		select {
-		case <-s.opened:
-		case <-ctx.Done():
-			return workerapi.SessionState{}, ctx.Err()
+		if err := s.ready(ctx); err != nil {
+			return workerapi.SessionState{}, err
 		}
 		s, err = r.find(req.Migration) // opening it may have failed meanwhile
 		if err != nil {
@@ -247,16 +248,14 @@ func (r *Registry) find(id migration.ID) (*session, error) {
 	return nil, errs.New(errs.NotFound, "%s has no session of migration %s", r.cfg.Host, id)
 }
 
-// called is find for a coordinator's call: it waits until the session has been opened, and remembers the call.
+// called is find for a coordinator's call: it waits until the session is ready, and remembers the call.
 func (r *Registry) called(ctx context.Context, id migration.ID) (*session, error) {
 	s, err := r.find(id)
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case <-s.opened:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := s.ready(ctx); err != nil {
+		return nil, err
 	}
 	if s, err = r.find(id); err == nil {
 		s.hear()

@@ -33,7 +33,7 @@ type session struct {
 	log  *slog.Logger
 	side side
 
-	opened  chan struct{}      // closed when Open is over
+	opened  chan struct{}      // closed when Open is over, or the session has been taken up
 	worked  chan struct{}      // closed when the side's work is over
 	stop    context.CancelFunc // ends the side's work
 	acting  chan struct{}      // holds a token while a verdict or confirmation is acted on
@@ -44,6 +44,7 @@ type session struct {
 	ruling rules.Ruling // that was last acted on
 	digest string       // of what was sent or received, once it has been
 	failed error        // why the session is in StepFailed, for good if it is Broken
+	waits  error        // why it has not been taken up yet after a restart; nil if it has been, or is new
 	heard  time.Time    // when a coordinator last asked for or told this session anything
 }
 
@@ -182,6 +183,23 @@ func (s *session) workOver(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return errs.New(errs.Timeout, "the session's work has not ended in %s", actTimeout).WithNext("look at the worker's log; the verdict will be delivered again")
+	}
+}
+
+// ready waits until the session has been opened. One that a worker that has been restarted has still to take up says so at once
+// (errs.Unavailable): not now. Who asks or tells then does so again.
+func (s *session) ready(ctx context.Context) error {
+	s.mu.Lock()
+	not := s.waits
+	s.mu.Unlock()
+	if not != nil {
+		return not
+	}
+	select {
+	case <-s.opened:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

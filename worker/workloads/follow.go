@@ -137,9 +137,8 @@ func (h *Host) meetAgain(ctx context.Context, e *entry) error {
 		return h.put(e, r)
 	case r.State == workload.Starting:
 		return h.meetStarting(ctx, e, r)
-	case r.State == reserved:
-		_, err := h.spawn(ctx, r.Spec, r.Place) // still there, or again
-		return err
+	case r.State == reserved: // who takes up its migration asks its keeper
+		return nil
 	}
 	if (r.State == workload.Running || r.State == workload.Stopped) && h.client(e.name).Dumped() {
 		_ = h.letGo(ctx, e, func(bool) {}) // who finds the images may look at them

@@ -46,8 +46,6 @@ type Host struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 
-	spawning sync.Mutex // two keepers of one tree are not started at once
-
 	mu  sync.Mutex // guards all, and every entry's rec
 	all map[string]*entry
 }
@@ -63,6 +61,8 @@ type entry struct {
 	carried map[fileKey]signature
 	carrier migration.ID
 	trouble string // Status.Trouble
+	// spawning: two keepers of one tree are not started at once. One that does not answer keeps no other tree waiting.
+	spawning sync.Mutex
 }
 
 // Open reads the records, meets the keepers again and finds out what became of the trees while no worker ran.

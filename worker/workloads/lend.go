@@ -313,32 +313,39 @@ func (l *lent) settle(ctx context.Context, f func(*record) error, what string) e
 	return l.h.put(l.e, r)
 }
 
-// Find returns what a migration has here, after a restart of this worker.
+// Find returns what a migration has here, after a restart of this worker. While that cannot be said the workload's status says why.
 func (h *Host) Find(ctx context.Context, id migration.ID) (tree.Lent, tree.Shell, error) {
 	h.mu.Lock()
 	var found *entry
-	var role migration.Role
 	for _, e := range h.all {
 		if id != "" && e.rec.Migration == id {
-			found, role = e, e.rec.Role
+			found = e
 		}
 	}
 	h.mu.Unlock()
 	if found == nil {
 		return nil, nil, errs.New(errs.NotFound, "migration %s has no tree on this host", id)
 	}
-	if role == migration.Source {
-		l, err := h.lentOf(ctx, found, h.record(found))
-		if err != nil {
-			return nil, nil, err
-		}
-		return l, nil, nil
+	l, s, err := h.foundOf(ctx, found, h.record(found))
+	if err == nil {
+		h.ails(found, "")
+		return l, s, nil
 	}
-	s, err := h.shellOf(ctx, found, h.record(found))
-	if err != nil {
-		return nil, nil, err
+	why := errs.New(errs.KindOf(err), "find out what the keeper of workload %s holds: %w", found.name, err)
+	if why.Next == "" {
+		why = why.WithNext("see whether its process, `drover keeper run %s`, is stopped (SIGCONT lets it run) or starved", h.keeperDir(found.name))
 	}
-	return nil, s, nil
+	h.ails(found, fmt.Sprintf("migration %s waits, and this is tried again: %s: %s", id, why, why.Next))
+	return nil, nil, why
+}
+
+func (h *Host) foundOf(ctx context.Context, e *entry, r record) (tree.Lent, tree.Shell, error) {
+	if r.Role == migration.Source {
+		l, err := h.lentOf(ctx, e, r)
+		return l, nil, err
+	}
+	s, err := h.shellOf(ctx, e, r)
+	return nil, s, err
 }
 
 // Memory implements tree.Lent.

@@ -163,8 +163,9 @@ func (h *Host) make(ctx context.Context, s workload.Spec, p *place, fenced bool)
 // spawn is the workload's keeper, started if there is none: one that lives is taken as it is, one that died is replaced by
 // another that watches the same tree.
 func (h *Host) spawn(ctx context.Context, s workload.Spec, p place) (*keeper.Client, error) {
-	h.spawning.Lock()
-	defer h.spawning.Unlock()
+	e := h.entry(s.Name)
+	e.spawning.Lock()
+	defer e.spawning.Unlock()
 	return keeper.Spawn(ctx, h.keeperDir(s.Name), keeper.Config{
 		Workload: s.Name, Cgroup: p.Cgroup, Rootfs: rootfs(s), CRIU: h.cfg.CRIU, Debug: h.cfg.Debug,
 	}, h.cfg.Binary)

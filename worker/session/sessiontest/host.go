@@ -185,22 +185,34 @@ func (h *Host) Reserve(_ context.Context, inv workerapi.Inventory, epoch migrati
 	return shell{p}, os.MkdirAll(shell{p}.Images(), 0o700)
 }
 
-// Find is tree.Host's.
+// Find is tree.Host's. Its step is "find", a space and the workload.
 func (h *Host) Find(_ context.Context, id migration.ID) (tree.Lent, tree.Shell, error) {
+	p, role := h.of(id)
+	if p == nil {
+		return nil, nil, errs.New(errs.NotFound, "%s has nothing of migration %s", h.name, id)
+	}
+	if err := p.step("find " + p.name); err != nil {
+		return nil, nil, err
+	}
+	if role == migration.Source {
+		return lent{p}, nil, nil
+	}
+	return nil, shell{p}, nil
+}
+
+// of is the place that a migration has, nil if it has none.
+func (h *Host) of(id migration.ID) (*place, migration.Role) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, p := range h.places {
 		p.mu.Lock()
 		mine, role := p.migration == id, p.role
 		p.mu.Unlock()
-		switch {
-		case mine && role == migration.Source:
-			return lent{p}, nil, nil
-		case mine:
-			return nil, shell{p}, nil
+		if mine {
+			return p, role
 		}
 	}
-	return nil, nil, errs.New(errs.NotFound, "%s has nothing of migration %s", h.name, id)
+	return nil, ""
 }
 
 type lent struct{ *place }
