@@ -58,6 +58,8 @@ func (s *Session) carryOut(a act) Program {
 		return Program{AwaitWork, Deny}
 	case a == release && s.Broken && !s.Gone: // it could not be removed when it failed
 		return join(Program{AwaitWork}, makeDead, Program{Deny})
+	case a == release && s.Ran && s.Gone && !s.Broken: // it ran, and has ended by itself; the journal could not take it
+		return Program{AwaitWork, WriteRuled, TellReleased}
 	case a == release && (s.Broken || s.Gone || !s.Holds):
 		return Program{AwaitWork, Deny}
 	case a == release:

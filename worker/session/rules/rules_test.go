@@ -140,3 +140,13 @@ func TestAVerdictThatWasActedOnIsNotActedOnAgain(t *testing.T) {
 		}
 	})
 }
+
+func TestATreeThatRanAndHasEndedByItselfIsSaidToHaveBeenReleased(t *testing.T) {
+	s := New(workerapi.OpenRequest{Migration: "m", Role: migration.Target, Epoch: 5})
+	s.Step, s.Verdict, s.Holds = workerapi.StepHeld, migration.Commit, true
+	s.Begin(LetRun)
+	s.Passed(0) // and then the journal could not be written to
+	if p, err := s.Decide(migration.Commit, 6); err != nil || !slices.Equal(p, Program{AwaitWork, WriteRuled, TellReleased}) {
+		t.Errorf("COMMIT comes again: %v, %v", p, err)
+	}
+}
