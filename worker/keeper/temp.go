@@ -5,7 +5,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -16,24 +18,58 @@ import (
 var tempRoot = regexp.MustCompile(`/tmp/\.criu\.mntns\.[A-Za-z0-9]{6}`)
 
 // sweepTemp removes the empty directory that a restore leaves in /tmp when it is not carried through. Other restores have
-// theirs beside it, so that only the log tells which it was.
+// theirs beside it. The log tells which it was, unless CRIU was killed just before it had put anything there: then it is one that no CRIU
+// can be using.
 func sweepTemp(images *os.File, log *slog.Logger) {
+	dir := namedTemp(images)
+	if dir == "" {
+		sweepUnnamed("/tmp", "/proc", log)
+		return
+	}
+	if err := unix.Rmdir(dir); err != nil && err != unix.ENOENT {
+		log.Warn("CRIU's temporary directory is left", "dir", dir, "err", err)
+	}
+}
+
+// namedTemp is the directory that a restore's log names, "" if it names none.
+func namedTemp(images *os.File) string {
 	fd, err := unix.Openat(int(images.Fd()), "restore.log", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return // it came to nothing before it wrote a log
+		return "" // it came to nothing before it wrote a log
 	}
 	f := os.NewFile(uintptr(fd), "restore.log")
 	defer f.Close()
 	const maxLog = 64 << 20
 	b, err := io.ReadAll(io.LimitReader(f, maxLog))
 	if err != nil {
+		return ""
+	}
+	return string(tempRoot.Find(b))
+}
+
+// sweepUnnamed removes what killed CRIUs have left in tmp, as long as none lives that could need one. What it then leaves, the next sweep takes.
+func sweepUnnamed(tmp, proc string, log *slog.Logger) {
+	left, _ := filepath.Glob(tmp + "/.criu.mntns.??????")
+	if len(left) == 0 || criuLives(proc) {
 		return
 	}
-	if dir := tempRoot.Find(b); dir != nil {
-		if err := unix.Rmdir(string(dir)); err != nil && err != unix.ENOENT {
-			log.Warn("CRIU's temporary directory is left", "dir", string(dir), "err", err)
+	for _, dir := range left {
+		if err := unix.Rmdir(dir); err != nil && err != unix.ENOENT && err != unix.ENOTDIR {
+			log.Warn("CRIU's temporary directory is left", "dir", dir, "err", err)
 		}
 	}
+}
+
+// criuLives says whether a CRIU runs on this host, or a process that one has forked and that is no program yet.
+func criuLives(proc string) bool {
+	names, err := filepath.Glob(proc + "/[0-9]*/comm")
+	if err != nil {
+		return true
+	}
+	return slices.ContainsFunc(names, func(name string) bool {
+		b, err := os.ReadFile(name)
+		return err == nil && string(b) == "criu\n"
+	})
 }
 
 // SweepTemp does the same for a restore into a place whose tree is dead by now: its keeper may have died with CRIU.

@@ -387,12 +387,6 @@ func (c *trial) renew(t *testing.T) {
 	}
 }
 
-// unnamed removes the empty directory that a CRIU leaves which is killed before its log has named it, and says whether the thing is one.
-func (c *trial) unnamed(thing string) bool {
-	on, dir, ok := strings.Cut(thing, ": file /tmp/.criu.mntns.")
-	return ok && os.Remove(c.worker(c.t, on).Path("/tmp/.criu.mntns."+dir)) == nil
-}
-
 // nothingNew fails the test if there is more on the hosts than when the tree lived there before anything was struck.
 func (c *trial) nothingNew(home string) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), aliveWithin)
@@ -400,7 +394,7 @@ func (c *trial) nothingNew(home string) {
 	for {
 		var more []string
 		for thing, n := range c.present(c.t) {
-			if n <= c.clean[home][thing] || c.point.at.op == rules.Restore && c.unnamed(thing) {
+			if n <= c.clean[home][thing] {
 				continue
 			}
 			more = append(more, thing)
