@@ -13,7 +13,7 @@ import (
 var pageCheckpoint = page{
 	use:   "checkpoint WORKLOAD",
 	short: "write a workload's complete image into a directory on its host",
-	long: `Writes the tree, with its memory, into a directory on the host where it runs, so that drover restore can bring it back later. The directory is made, mode 0700; it must not exist or be empty. It holds all that the tree had in memory, secrets too.
+	long: `Writes the tree, with its memory, into a directory on the host where it runs, so that drover restore can bring it back later. The directory is made, mode 0700; one that exists must be empty, belong to root and be writable by nobody else, and no link. It holds all that the tree had in memory, secrets too.
 
 --final-state says what the tree is left as: running (the default), stopped, or dead. A tree that goes on running may change files and close connections that the image needs; what it writes afterwards does not agree with a copy restored later.`,
 	example: `drover checkpoint web --dir /var/tmp/web-1
@@ -21,7 +21,7 @@ drover checkpoint web --dir /var/tmp/web-2 --final-state dead`,
 	exits: exits{
 		errs.NotFound: "there is no such workload",
 		errs.Conflict: "it has exited, or is being migrated",
-		errs.Refused:  "it cannot be dumped, or the directory holds something",
+		errs.Refused:  "it cannot be dumped, or the directory holds something, or is not root's alone",
 	},
 }
 

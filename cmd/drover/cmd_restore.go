@@ -12,7 +12,7 @@ import (
 var pageRestore = page{
 	use:   "restore NAME",
 	short: "bring a workload back from such a directory",
-	long: `Brings a workload back from a directory that drover checkpoint wrote, on the host that holds it. A workload of that name must not be alive anywhere. The image is checked against its digests first: a torn or foreign one is refused.
+	long: `Brings a workload back from a directory that drover checkpoint wrote, on the host that holds it. A workload of that name must not be alive anywhere. The image is checked against its digests first: a torn or foreign one is refused, and so is one that another user than root has written, or may write.
 
 --final-state says what the tree is left as: running (the default) or stopped, so that somebody can look at it before drover continue.`,
 	example: `drover restore web --host alpha --dir /var/tmp/web-1
@@ -20,7 +20,7 @@ drover restore web --host alpha --dir /var/tmp/web-1 --final-state stopped`,
 	exits: exits{
 		errs.NotFound: "there is no such host or directory",
 		errs.Conflict: "a workload of that name is alive",
-		errs.Refused:  "the image is torn or foreign, or the host cannot take it",
+		errs.Refused:  "the image is torn or foreign, or not root's alone to write, or the host cannot take it",
 	},
 }
 

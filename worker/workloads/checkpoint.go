@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"time"
 
 	"drover/engine"
@@ -46,19 +45,19 @@ func (h *Host) Checkpoint(ctx context.Context, name, dir string, final migration
 	if r, err = h.mayDump(ctx, e); err != nil {
 		return report, err
 	}
-	made, err := emptyDir(dir)
+	d, err := takeCheckpointDir(dir)
 	if err != nil {
 		return report, err
 	}
-	if report, err = h.checkpoint(ctx, e, r, dir, final, func() { empty(dir, made) }); err != nil {
+	if report, err = h.checkpoint(ctx, e, r, d, final); err != nil {
 		return report, errs.New(errs.KindOf(err), "checkpoint workload %s: %w", name, err)
 	}
 	return report, nil
 }
 
-// checkpoint fills dir. If the tree is not given its final state dir is cleared, once the tree has been let go on.
-func (h *Host) checkpoint(ctx context.Context, e *entry, r record, dir string, final migration.FinalState, clear func()) (workerapi.CheckpointReport, error) {
-	report := workerapi.CheckpointReport{Dir: dir, Final: final}
+// checkpoint fills dir and closes it. If the tree is not given its final state dir is cleared, once the tree has been let go on.
+func (h *Host) checkpoint(ctx context.Context, e *entry, r record, dir *checkpointDir, final migration.FinalState) (workerapi.CheckpointReport, error) {
+	report := workerapi.CheckpointReport{Dir: dir.path(), Final: final}
 	hold, m, err := h.beginCheckpoint(ctx, r, dir, final)
 	// A tree that runs on need not wait for the digests; one that does not must be safe on the disk before it is let go.
 	if err == nil && final == migration.Running {
@@ -71,12 +70,21 @@ func (h *Host) checkpoint(ctx context.Context, e *entry, r record, dir string, f
 		report.Stats, err = commit(ctx, hold)
 	}
 	if err != nil {
-		return report, errors.Join(err, h.letGo(context.WithoutCancel(ctx), e, func(undone bool) {
-			if undone || final == migration.Running { // else these images may be all that there is of the tree
-				clear()
+		over := false
+		err = errors.Join(err, h.letGo(context.WithoutCancel(ctx), e, func(undone bool) {
+			over = true
+			if !undone && final != migration.Running { // these images may be all that there is of the tree
+				dir.Close()
+			} else if err := dir.clear(); err != nil {
+				h.log.Warn("a checkpoint that failed has left something", "workload", e.name, "err", err)
 			}
 		}))
+		if !over { // it is cleared later, when others may have written there
+			err = errors.Join(err, dir.settle())
+		}
+		return report, err
 	}
+	defer dir.Close()
 	err = h.afterCheckpoint(ctx, e, r, final, m.KeepStopped)
 	if err == nil {
 		err = h.client(e.name).Forget(ctx)
@@ -88,7 +96,7 @@ func (h *Host) checkpoint(ctx context.Context, e *entry, r record, dir string, f
 }
 
 // beginCheckpoint dumps the tree into dir and returns while it is held, with what is to be said of it.
-func (h *Host) beginCheckpoint(ctx context.Context, r record, dir string, final migration.FinalState) (engine.Hold, manifest, error) {
+func (h *Host) beginCheckpoint(ctx context.Context, r record, dir *checkpointDir, final migration.FinalState) (engine.Hold, manifest, error) {
 	m := manifest{Format: 1, Spec: r.Spec, Epoch: r.Epoch, Final: final, Made: time.Now().UTC(), KeepStopped: r.KeepStopped}
 	var err error
 	if m.Options, err = h.dumpOptions(ctx, r); err != nil {
@@ -107,12 +115,7 @@ func (h *Host) beginCheckpoint(ctx context.Context, r record, dir string, final 
 		return nil, m, err
 	}
 	m.Engine = features.Version
-	images, err := os.Open(dir)
-	if err != nil {
-		return nil, m, err
-	}
-	defer images.Close()
-	hold, err := k.Dump(ctx, engine.DumpRequest{Tree: r.tree(), Options: m.Options, FinalState: final, Images: images})
+	hold, err := k.Dump(ctx, engine.DumpRequest{Tree: r.tree(), Options: m.Options, FinalState: final, Images: dir.file})
 	return hold, m, err
 }
 
@@ -143,37 +146,6 @@ func (h *Host) afterCheckpoint(ctx context.Context, e *entry, r record, final mi
 	return nil
 }
 
-// emptyDir makes dir, or takes it if it is empty, for root alone.
-func emptyDir(dir string) (made bool, err error) {
-	if !filepath.IsAbs(dir) || filepath.Clean(dir) != dir {
-		return false, errs.New(errs.Invalid, "checkpoint directory %q is not a clean absolute path", dir)
-	}
-	entries, err := os.ReadDir(dir)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			return false, errs.New(errs.Failed, "make checkpoint directory %s: %w", dir, err).WithNext("its parent must exist")
-		}
-		return true, nil
-	case err != nil:
-		return false, errs.New(errs.Refused, "checkpoint directory %s: %w", dir, err)
-	case len(entries) > 0:
-		return false, errs.New(errs.Refused, "checkpoint directory %s is not empty", dir).WithNext("choose a new one")
-	}
-	return false, os.Chmod(dir, 0o700)
-}
-
-// empty takes back what a checkpoint that failed has written.
-func empty(dir string, made bool) {
-	entries, _ := os.ReadDir(dir)
-	for _, e := range entries {
-		_ = os.RemoveAll(filepath.Join(dir, e.Name()))
-	}
-	if made {
-		_ = os.Remove(dir)
-	}
-}
-
 // Restore brings a workload back from such a directory.
 func (h *Host) Restore(ctx context.Context, name, dir string, final migration.FinalState, epoch migration.Epoch) (workload.Status, error) {
 	final, err := final.Resolve(migration.OpRestore)
@@ -196,22 +168,23 @@ func (h *Host) Restore(ctx context.Context, name, dir string, final migration.Fi
 	if old.alive() || old.State == reserved {
 		return h.status(e), errs.New(errs.Conflict, "workload %s is on this host, %s", name, old.State).WithNext("stop it with `drover stop %s`", name)
 	}
-	m, err := unseal(dir)
+	images, m, err := unseal(dir)
 	if err != nil {
 		return workload.Status{}, err
 	}
+	defer images.Close()
 	if m.Spec.Name != name {
 		return workload.Status{}, errs.New(errs.Invalid, "checkpoint %s is of workload %s, not %s", dir, m.Spec.Name, name)
 	}
 	r := record{Spec: m.Spec, Epoch: epoch, State: workload.Starting, Boot: h.boot, KeepStopped: m.KeepStopped, Options: m.Options}
-	begin := func(ctx context.Context, r *record, u *undo) error { return h.restore(ctx, r, u, dir, final) }
+	begin := func(ctx context.Context, r *record, u *undo) error { return h.restore(ctx, r, u, images.file, final) }
 	if err := h.replaceTree(ctx, e, old, r, begin); err != nil {
 		return workload.Status{}, errs.New(errs.KindOf(err), "restore workload %s from %s: %w", name, dir, err)
 	}
 	return h.status(e), nil
 }
 
-func (h *Host) restore(ctx context.Context, r *record, u *undo, dir string, final migration.FinalState) (err error) {
+func (h *Host) restore(ctx context.Context, r *record, u *undo, images *os.File, final migration.FinalState) (err error) {
 	if r.Place, err = h.plan(r.Spec, false); err != nil {
 		return err
 	}
@@ -220,11 +193,6 @@ func (h *Host) restore(ctx context.Context, r *record, u *undo, dir string, fina
 	if err != nil {
 		return err
 	}
-	images, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer images.Close()
 	req := engine.RestoreRequest{Images: images, Options: h.restoreOptions(*r), FinalState: final, Cgroup: r.Place.Cgroup}
 	if path := h.netns(r.Spec); path != "" {
 		ns, err := os.Open(path)

@@ -67,13 +67,19 @@ func TestABadCheckpointIsRefusedAndChangesNothing(t *testing.T) {
 	alpha := sites[0]
 	alpha.do(step{Do: "start", Spec: sleeper("w"), Epoch: 1})
 	alpha.do(step{Do: "checkpoint", Name: "w", Dir: "/root/good"})
+	alpha.sh("install -d -o 65534 /root/theirs; install -d -m 770 /root/shared; install -d /root/empty; ln -s /root/empty /root/link; cp -a /root/good /root/older")
 	for _, c := range []struct{ dir, final, kind string }{
+		{"/root/theirs", "", "refused"}, {"/root/shared", "", "refused"}, {"/root/link", "", "refused"},
 		{"/root/good", "", "refused"}, {"relative", "", "invalid"}, {"/no/parent", "", "failed"}, {"/root/x", "frozen", "invalid"},
 	} {
 		if o := alpha.try(step{Do: "checkpoint", Name: "w", Dir: c.dir, Final: migration.FinalState(c.final)}); o.Kind != c.kind {
 			t.Errorf("checkpoint into %s, final state %q: %+v", c.dir, c.final, o)
 		}
 	}
+	if modes := alpha.sh("stat -c '%a %U' /root/theirs /root/shared /root/empty; cd /root && diff -r good older"); modes != "755 nobody\n770 root\n755 root" {
+		t.Errorf("refused, and yet they are %q", modes)
+	}
+	alpha.do(step{Do: "checkpoint", Name: "w", Dir: "/root/empty"})
 	alpha.do(step{Do: "rm", Name: "w", Force: true})
 	before := snapshot(t, bed)
 	for why, c := range map[string]struct{ damage, says string }{
@@ -85,6 +91,10 @@ func TestABadCheckpointIsRefusedAndChangesNothing(t *testing.T) {
 		"never finished":       {"rm $d/drover-manifest.sha256", "not finished"},
 		"not drover's":         {"rm $d/drover-*", "not a checkpoint of drover's"},
 		"not there":            {"rm -r $d", "not a directory"},
+		"another user's":       {"chown 65534 $d", "belongs to uid 65534"},
+		"open to a group":      {"chmod 770 $d", "may be written by others"},
+		"an image another's":   {"chown 65534 $d/core-1.img", "core-1.img belongs to uid 65534"},
+		"an image open to all": {"chmod 666 $d/core-1.img", "core-1.img may be written by others"},
 		"another workload's":   {"true", "is of workload w, not"},
 	} {
 		alpha.sh("d=/root/bad; cp -a /root/good $d; " + c.damage)

@@ -53,7 +53,10 @@ func FuzzReceive(f *testing.F) {
 func FuzzManifest(f *testing.F) {
 	f.Add([]byte(`{"format":1,"files":[{"name":"core-1.img","size":1,"sha256":"2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"}]}`))
 	f.Add([]byte(`{"format":1,"files":[{"name":"../core-1.img"}]}`))
-	dir := f.TempDir()
+	dir := filepath.Join(f.TempDir(), "checkpoint")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		f.Fatal(err)
+	}
 	if err := os.WriteFile(filepath.Join(dir, "core-1.img"), []byte("x"), 0o600); err != nil {
 		f.Fatal(err)
 	}
@@ -65,7 +68,10 @@ func FuzzManifest(f *testing.F) {
 		if err := os.WriteFile(filepath.Join(dir, digestFile), []byte(hex.EncodeToString(sum[:])), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		m, err := unseal(dir)
+		d, m, err := unseal(dir)
+		if err == nil {
+			d.Close()
+		}
 		if err == nil && (len(m.Files) != 1 || m.Files[0].Name != "core-1.img") {
 			t.Errorf("taken: %+v", m)
 		}

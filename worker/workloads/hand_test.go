@@ -187,14 +187,16 @@ func (h *Host) commitCheckpoint(ctx context.Context, s step) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Mkdir(s.Dir, 0o700); err != nil {
-		return err
-	}
-	hold, m, err := h.beginCheckpoint(ctx, e.rec, s.Dir, s.Final)
+	dir, err := takeCheckpointDir(s.Dir)
 	if err != nil {
 		return err
 	}
-	if _, _, err := seal(s.Dir, m); err != nil {
+	defer dir.Close()
+	hold, m, err := h.beginCheckpoint(ctx, e.rec, dir, s.Final)
+	if err != nil {
+		return err
+	}
+	if _, _, err := seal(dir, m); err != nil {
 		return err
 	}
 	_, err = commit(ctx, hold)

@@ -6,14 +6,18 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"drover/engine"
 	"drover/internal/errs"
 	"drover/internal/migration"
+	"drover/internal/owned"
 	"drover/internal/workload"
 )
 
@@ -53,18 +57,23 @@ func isImage(name string) bool {
 }
 
 // closeToOthers makes every file of the directory root's alone: images are memory, and CRIU leaves them readable.
-func closeToOthers(dir string) error {
-	entries, err := os.ReadDir(dir)
+func closeToOthers(dir *checkpointDir) error {
+	entries, err := dir.entries()
 	for _, e := range entries {
-		err = errors.Join(err, os.Chmod(filepath.Join(dir, e.Name()), 0o600))
+		err = errors.Join(err, dir.root.Chmod(e.Name(), 0o600))
 	}
 	return err
 }
 
-// seal lists every image of the directory, safe on the disk. It returns the manifest's digest and the
+// seal lists every image of the directory, safe on the disk and where it was asked for. It returns the manifest's digest and the
 // images' size.
-func seal(dir string, m manifest) (digest string, size int64, err error) {
-	entries, err := os.ReadDir(dir)
+func seal(dir *checkpointDir, m manifest) (digest string, size int64, err error) {
+	defer func() {
+		if err != nil {
+			err = errs.New(errs.KindOf(err), "write to %s: %w", dir.path(), err).WithNext("%s", errs.NextOf(err))
+		}
+	}()
+	entries, err := dir.entries()
 	if err != nil {
 		return "", 0, err
 	}
@@ -72,7 +81,7 @@ func seal(dir string, m manifest) (digest string, size int64, err error) {
 		if !isImage(e.Name()) {
 			continue
 		}
-		f, err := digestOf(filepath.Join(dir, e.Name()), true)
+		f, err := digestOf(dir.root, e.Name(), true)
 		if err != nil {
 			return "", 0, err
 		}
@@ -85,57 +94,84 @@ func seal(dir string, m manifest) (digest string, size int64, err error) {
 	}
 	sum := sha256.Sum256(b)
 	digest = hex.EncodeToString(sum[:])
-	if err := replace(filepath.Join(dir, manifestFile), b); err != nil {
+	if err := replaceIn(dir.root, manifestFile, b); err != nil {
 		return "", 0, err
 	}
-	return digest, size, replace(filepath.Join(dir, digestFile), []byte(digest+"\n"))
+	if err := replaceIn(dir.root, digestFile, []byte(digest+"\n")); err != nil {
+		return "", 0, err
+	}
+	return digest, size, dir.inPlace()
 }
 
-// unseal reads a checkpoint's manifest and compares every file with it.
-func unseal(dir string) (manifest, error) {
-	m, err := sealed(dir)
-	if err != nil {
-		return m, err
+// unseal opens a checkpoint, reads its manifest and compares every file with it. The caller closes the directory.
+func unseal(path string) (*checkpointDir, manifest, error) {
+	dir, err := openCheckpointDir(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, manifest{}, errs.New(errs.NotFound, "there is no checkpoint in %s: it is not a directory on this host", path).WithNext("give the directory that `drover checkpoint` wrote, and --host where it is")
+	case err != nil:
+		return nil, manifest{}, notOurs(path, err)
 	}
-	return m, m.compare(dir)
+	m, err := dir.manifest()
+	if err == nil {
+		err = m.compare(dir)
+	}
+	if err != nil {
+		dir.Close()
+		return nil, m, err
+	}
+	return dir, m, nil
+}
+
+// notOurs is that who restores a checkpoint would do what another user has written there.
+func notOurs(path string, err error) error {
+	return errs.New(errs.Refused, "checkpoint %s: %w", path, err).
+		WithNext("restore from a directory that is root's, with all that is in it, and that nobody else may write; if you know who wrote this one: chown -R root, chmod -R go-w")
 }
 
 // sealed reads a checkpoint's manifest.
-func sealed(dir string) (manifest, error) {
+func sealed(path string) (manifest, error) {
+	dir, err := openCheckpointDir(path)
+	if err != nil {
+		return manifest{}, err
+	}
+	defer dir.Close()
+	return dir.manifest()
+}
+
+func (d *checkpointDir) manifest() (manifest, error) {
 	var m manifest
-	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return m, errs.New(errs.NotFound, "there is no checkpoint in %s: it is not a directory on this host", dir).WithNext("give the directory that `drover checkpoint` wrote, and --host where it is")
-	}
-	b, err := readAtMost(filepath.Join(dir, manifestFile), maxManifest)
-	if errors.Is(err, os.ErrNotExist) {
-		return m, errs.New(errs.Refused, "%s is not a checkpoint of drover's: it has no %s", dir, manifestFile).WithNext("give the directory that `drover checkpoint` wrote")
+	b, err := d.readAtMost(manifestFile, maxManifest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, errs.New(errs.Refused, "%s is not a checkpoint of drover's: it has no %s", d.path(), manifestFile).WithNext("give the directory that `drover checkpoint` wrote")
 	}
 	if err != nil {
-		return m, errs.New(errs.Refused, "checkpoint %s: %w", dir, err)
+		return m, errs.New(errs.Refused, "checkpoint %s: %w", d.path(), err)
 	}
-	want, err := readAtMost(filepath.Join(dir, digestFile), 1024)
+	want, err := d.readAtMost(digestFile, 1024)
 	if err != nil {
-		return m, torn(dir, "its writing was not finished")
+		return m, torn(d.path(), "its writing was not finished")
 	}
 	sum := sha256.Sum256(b)
 	if hex.EncodeToString(sum[:]) != strings.TrimSpace(string(want)) {
-		return m, torn(dir, "its manifest has been changed")
+		return m, torn(d.path(), "its manifest has been changed")
 	}
 	if err := json.Unmarshal(b, &m); err != nil || m.Format != 1 || len(m.Files) > maxImages {
-		return m, torn(dir, "its manifest cannot be read")
+		return m, torn(d.path(), "its manifest cannot be read")
 	}
 	return m, nil
 }
 
-// compare finds files that are missing, changed or foreign.
-func (m manifest) compare(dir string) error {
+// compare finds files that are missing, changed or foreign, or that another user may still change.
+func (m manifest) compare(d *checkpointDir) error {
+	dir := d.path()
 	listed := map[string]bool{}
 	for _, f := range m.Files {
 		if f.Name != filepath.Base(f.Name) || !isImage(f.Name) {
 			return torn(dir, "its manifest names "+f.Name)
 		}
 		listed[f.Name] = true
-		got, err := digestOf(filepath.Join(dir, f.Name), false)
+		got, err := digestOf(d.root, f.Name, false)
 		switch {
 		case err != nil:
 			return torn(dir, f.Name+" is missing")
@@ -143,11 +179,18 @@ func (m manifest) compare(dir string) error {
 			return torn(dir, f.Name+" has been changed")
 		}
 	}
-	entries, err := os.ReadDir(dir)
+	entries, err := d.entries()
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
+		info, err := e.Info()
+		if err == nil {
+			err = owned.Check(e.Name(), info)
+		}
+		if err != nil {
+			return notOurs(dir, err)
+		}
 		if isImage(e.Name()) && !listed[e.Name()] {
 			return torn(dir, e.Name()+" does not belong to it")
 		}
@@ -159,33 +202,33 @@ func torn(dir, why string) error {
 	return errs.New(errs.Refused, "checkpoint %s is torn: %s", dir, why).WithNext("restore from another one")
 }
 
-// digestOf reads a regular file through; sync puts it on the disk.
-func digestOf(path string, sync bool) (imageFile, error) {
-	f, err := os.Open(path)
+// digestOf reads a regular file of root through; sync puts it on the disk.
+func digestOf(root *os.Root, name string, sync bool) (imageFile, error) {
+	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return imageFile{}, err
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return imageFile{}, errors.Join(err, errs.New(errs.Refused, "%s is not a regular file", path))
+		return imageFile{}, errors.Join(err, errs.New(errs.Refused, "%s is not a regular file", name))
 	}
 	h := sha256.New()
 	n, err := io.Copy(h, f)
 	if err == nil && sync {
 		err = f.Sync()
 	}
-	return imageFile{Name: filepath.Base(path), Size: n, SHA256: hex.EncodeToString(h.Sum(nil))}, err
+	return imageFile{Name: name, Size: n, SHA256: hex.EncodeToString(h.Sum(nil))}, err
 }
 
-func readAtMost(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
+func (d *checkpointDir) readAtMost(name string, limit int64) ([]byte, error) {
+	f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err == nil && int64(len(b)) > limit {
-		err = errs.New(errs.Refused, "%s is larger than %d bytes", path, limit)
+		err = errs.New(errs.Refused, "%s is larger than %d bytes", name, limit)
 	}
 	return b, err
 }

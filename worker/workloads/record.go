@@ -83,8 +83,18 @@ func (s store) save(r record) error {
 
 // replace writes a file under another name, and renames it when it is on the disk.
 func replace(path string, content []byte) error {
-	tmp := path + ".new"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	dir, err := os.OpenRoot(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return replaceIn(dir, filepath.Base(path), content)
+}
+
+// replaceIn is replace of a file in dir.
+func replaceIn(dir *os.Root, name string, content []byte) error {
+	tmp := name + ".new"
+	f, err := dir.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -92,10 +102,10 @@ func replace(path string, content []byte) error {
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(tmp, path); err != nil {
+	if err := dir.Rename(tmp, name); err != nil {
 		return err
 	}
-	d, err := os.Open(filepath.Dir(path))
+	d, err := dir.Open(".")
 	if err != nil {
 		return err
 	}
