@@ -21,7 +21,7 @@ const mostLooks = 5
 // follow begins to watch the processes that came since the last round, lets go of those that ended, and returns those that are there.
 func (w *wpTracker) follow(ctx context.Context, st *RoundStats) (pids []int, err error) {
 	for pid, why := range w.refused {
-		if errors.Is(why, inject.ErrStuck) { // it was busy with something; perhaps it is not any more
+		if errors.Is(why, inject.ErrStuck) || errors.Is(why, inject.ErrTaken) { // it was busy with something; perhaps it is not any more
 			delete(w.refused, pid)
 		}
 	}

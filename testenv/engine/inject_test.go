@@ -155,6 +155,41 @@ func traceAway(t *testing.T, pid int) (release func()) {
 	return func() { close(end); <-ended }
 }
 
+// Another thread's file is neither taken for the userfaultfd nor closed in its place; of the last look at it and the close some microseconds are left.
+func TestAThreadThatTakesTheDescriptorsNumberKeepsItsFile(t *testing.T) {
+	onHost(t, func() {
+		const times = 100
+		v := startPatient(t, "takes a descriptor that appears")
+		taken := 0
+		for range times {
+			tr := newWP(v.tree)
+			st, err := tr.Round(t.Context(), ignore)
+			must(t, err)
+			switch {
+			case st.Tracker == "wp" && st.Fallback == "":
+			case strings.Contains(st.Fallback, inject.ErrTaken.Error()):
+				taken++
+			default:
+				t.Fatalf("%+v", st)
+			}
+			must(t, tr.Close())
+		}
+		v.works(t)
+		lost := 0
+		for _, line := range v.reports(t) {
+			if line == lostIt {
+				lost++
+			}
+		}
+		t.Logf("of %d times it took the number %d times, and lost its file %d times", times, taken, lost)
+		if taken < times/10 || 4*lost > taken {
+			t.Errorf("of %d times it took the number %d times, and lost its file %d times", times, taken, lost)
+		}
+		v.untouched(t)
+		v.ends(t)
+	})
+}
+
 func TestProgramsThatFollowEachOtherAreFollowed(t *testing.T) {
 	onHost(t, func() {
 		v := startPatient(t, "runs program after program")

@@ -185,9 +185,47 @@ func afflict(what string) (err error) {
 		return err
 	case "runs program after program":
 		time.AfterFunc(pause, func() { _ = unix.Exec("/proc/self/exe", os.Args, os.Environ()) })
+	case "takes a descriptor that appears":
+		return takeDescriptor()
 	case "has a child with its userfaultfd":
 		return leakUserfaultfd()
 	}
+	return nil
+}
+
+// lostIt is what a patient says whose own file was closed by somebody else.
+const lostIt = "its own file was closed"
+
+// takeDescriptor has another thread put a file of its own at the lowest number that is free as soon as something appears there, and close it a
+// millisecond later.
+func takeDescriptor() error {
+	file, err := unix.Open("/dev/null", unix.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	lowest, err := unix.Dup(file)
+	if err != nil {
+		return err
+	}
+	if err := unix.Close(lowest); err != nil {
+		return err
+	}
+	go func() {
+		runtime.LockOSThread()
+		_ = unix.Setpriority(unix.PRIO_PROCESS, 0, -20) // it is to be there when it happens
+		for {
+			if _, err := unix.FcntlInt(uintptr(lowest), unix.F_GETFD, 0); err != nil {
+				continue
+			}
+			for err := error(unix.EBUSY); errors.Is(err, unix.EBUSY); { // the kernel is just handing the number out
+				err = unix.Dup2(file, lowest)
+			}
+			_ = unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil)
+			if err := unix.Close(lowest); err != nil {
+				fmt.Println(lostIt)
+			}
+		}
+	}()
 	return nil
 }
 

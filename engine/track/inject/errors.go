@@ -10,5 +10,6 @@ var (
 	ErrTrapped = errors.New("it has its system calls dispatched to itself (PR_SET_SYSCALL_USER_DISPATCH)")
 	ErrStuck   = errors.New("no thread of it comes to a stop")
 	ErrEntry   = errors.New("there is no system call instruction in its code")
+	ErrTaken   = errors.New("another thread of it has put something else in the userfaultfd's place, or closed it")
 	ErrEnded   = errors.New("it has ended, or hangs, in the middle of its work")
 )

@@ -166,12 +166,25 @@ func (t *thread) prepare() error {
 
 // call makes a system call in the thread and returns its result, or the error it returned as a unix.Errno.
 func (t *thread) call(nr uint64, args ...uint64) (int64, error) {
+	return t.callIf(func() error { return nil }, nr, args...)
+}
+
+// callIf is call, unless sure, which is asked when the thread is about to make it, is against it: its error is then the call's.
+func (t *thread) callIf(sure func() error, nr uint64, args ...uint64) (int64, error) {
+	var not error
 	r := t.saved
 	r.enter(t.entry, nr, args)
 	if err := r.write(t.tid); err != nil {
 		return 0, err
 	}
-	for _, within := range []time.Duration{callWithin, stepWithin} { // into the call and out of it
+	for i, within := range []time.Duration{callWithin, stepWithin} { // into the call and out of it
+		if i > 0 {
+			if not = sure(); not != nil {
+				if err := t.leaveOut(); err != nil {
+					return 0, errors.Join(not, err)
+				}
+			}
+		}
 		if err := unix.PtraceSyscall(t.tid, 0); err != nil {
 			return 0, err
 		}
@@ -189,6 +202,9 @@ func (t *thread) call(nr uint64, args ...uint64) (int64, error) {
 				return 0, err
 			}
 		}
+	}
+	if not != nil {
+		return 0, not
 	}
 	if err := r.read(t.tid); err != nil {
 		return 0, err
@@ -241,13 +257,21 @@ func (t *thread) stopAgain() error {
 			return nil
 		}
 		if ws.StopSignal() == syscallStop { // a call that was given up and is now about to be made
-			not := t.saved
-			not.skip()
-			if err := not.write(t.tid); err != nil {
-				return fmt.Errorf("keep thread %d from a call: %w", t.tid, err)
+			if err := t.leaveOut(); err != nil {
+				return err
 			}
 		}
 	}
+}
+
+// leaveOut keeps the thread from the call that it is about to make.
+func (t *thread) leaveOut() error {
+	not := t.saved
+	not.skip()
+	if err := not.write(t.tid); err != nil {
+		return fmt.Errorf("keep thread %d from a call: %w", t.tid, err)
+	}
+	return nil
 }
 
 func (t *thread) detach() error {

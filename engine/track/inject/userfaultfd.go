@@ -27,13 +27,13 @@ func userfaultfd(ctx context.Context, pid, pidfd int, a *answer) (fd int, err er
 			return fmt.Errorf("userfaultfd in pid %d: %w", pid, err)
 		}
 		a.Number = int(n)
-		got, err := unix.PidfdGetfd(pidfd, int(n), 0)
-		if err == nil {
-			fd = got
-		} else {
+		got, err := take(pidfd, int(n))
+		if err != nil {
 			err = fmt.Errorf("take descriptor %d out of pid %d: %w", n, pid, err)
+		} else {
+			fd = got
 		}
-		if _, closing := t.call(unix.SYS_CLOSE, uint64(n)); closing != nil {
+		if closing := t.closeOwn(int(n), got); closing != nil {
 			err = errors.Join(err, fmt.Errorf("close descriptor %d in pid %d: %w", n, pid, closing))
 		}
 		return err
@@ -45,12 +45,37 @@ func userfaultfd(ctx context.Context, pid, pidfd int, a *answer) (fd int, err er
 	return fd, err
 }
 
-// closeIn closes a descriptor of a process.
+// take is a copy of a process's userfaultfd, the caller's; -1 on an error. The process's other threads run: they may put a file of theirs at the number
+// at any time, of which nothing may be touched.
+func take(pidfd, number int) (fd int, err error) {
+	if fd, err = unix.PidfdGetfd(pidfd, number, 0); err != nil {
+		return -1, err
+	}
+	if err := at("self", fd); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// closeOwn closes a userfaultfd that the thread has at number, of which copy is one, -1 if there is none; never anything else. It looks
+// when the thread is already about to make the call: another thread then has some microseconds left in which to put a file in its place.
+func (t *thread) closeOwn(number, copied int) error {
+	_, err := t.callIf(func() error {
+		if err := at(strconv.Itoa(t.tid), number); err != nil || copied < 0 {
+			return err
+		}
+		return same(t.tid, number, copied)
+	}, unix.SYS_CLOSE, uint64(number))
+	if errors.Is(err, unix.EBADF) {
+		err = errors.Join(ErrTaken, err)
+	}
+	return err
+}
+
+// closeIn closes a userfaultfd of a process.
 func closeIn(ctx context.Context, pid, pidfd, number int, a *answer) error {
-	err := inThread(ctx, pid, pidfd, func(t *thread) error {
-		_, err := t.call(unix.SYS_CLOSE, uint64(number))
-		return err
-	}, &a.Stopped)
+	err := inThread(ctx, pid, pidfd, func(t *thread) error { return t.closeOwn(number, -1) }, &a.Stopped)
 	if err != nil {
 		return fmt.Errorf("close descriptor %d that pid %d inherited: %w", number, pid, err)
 	}

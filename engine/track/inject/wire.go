@@ -33,7 +33,7 @@ const (
 )
 
 // known are the errors that whoever asks may look for.
-var known = []error{ErrMachine, ErrForeign, ErrSeccomp, ErrTrapped, ErrStuck, ErrEntry, unix.ESRCH, fs.ErrNotExist}
+var known = []error{ErrMachine, ErrForeign, ErrSeccomp, ErrTrapped, ErrStuck, ErrEntry, unix.ESRCH, fs.ErrNotExist, ErrTaken}
 
 func (a *answer) fail(err error) {
 	a.Error = err.Error()
