@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -34,9 +34,14 @@ func (h *Host) Logs(ctx context.Context, name string, opts workerapi.LogOptions,
 		return errs.New(errs.NotFound, "workload %s has no output here: %w", name, err).WithNext("an adopted tree writes where it did before")
 	}
 	defer changes.Close()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return errs.New(errs.NotFound, "open the output of workload %s: %w", name, err)
+	}
+	defer root.Close()
 	var tails []*tail
 	for _, s := range streams {
-		t, err := openTail(filepath.Join(dir, s), opts.Tail)
+		t, err := openTail(root, s, opts.Tail)
 		if err != nil {
 			return err
 		}
@@ -107,10 +112,27 @@ type tail struct {
 	at   int64
 }
 
-func openTail(path string, lines int) (*tail, error) {
-	f, err := os.Open(path)
-	if err != nil {
+// openOutput opens a file that a tree's stream goes to. Its directory is the tree's user's, who may have put a link there, or a pipe:
+// nothing outside is opened, or given to that user, and nobody waits.
+func openOutput(root *os.Root, stream string, flags int) (*os.File, error) {
+	f, err := root.OpenFile(stream, flags|unix.O_NONBLOCK, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errs.New(errs.NotFound, "open the output: %w", err)
+	}
+	if err != nil {
+		return nil, errs.New(errs.Refused, "what stands for the output %s in %s is not opened: %w", stream, root.Name(), err)
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		f.Close()
+		return nil, errs.New(errs.Refused, "what stands for the output %s in %s is no regular file", stream, root.Name())
+	}
+	return f, nil
+}
+
+func openTail(root *os.Root, stream string, lines int) (*tail, error) {
+	f, err := openOutput(root, stream, os.O_RDONLY)
+	if err != nil {
+		return nil, err
 	}
 	at, err := lastLines(f, lines)
 	if err != nil {

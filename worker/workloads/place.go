@@ -181,19 +181,23 @@ func (h *Host) makeOutput(s workload.Spec) error {
 	if err != nil {
 		return err
 	}
-	for _, path := range []string{filepath.Join(dir, "stdout"), filepath.Join(dir, "stderr"), dir} {
-		if path != dir {
-			f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
-			if err != nil {
-				return errs.New(errs.Failed, "make the output files of workload %s: %w", s.Name, err)
-			}
-			f.Close()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return errs.New(errs.Failed, "open the output directory of workload %s: %w", s.Name, err)
+	}
+	defer root.Close()
+	for _, name := range []string{"stdout", "stderr"} {
+		f, err := openOutput(root, name, os.O_CREATE|os.O_WRONLY)
+		if err != nil {
+			return errs.New(errs.KindOf(err), "make the output files of workload %s: %w", s.Name, err).WithNext("look at it, and move it away")
 		}
-		if err := os.Chown(path, uid, gid); err != nil {
+		err = f.Chown(uid, gid)
+		f.Close()
+		if err != nil {
 			return err
 		}
 	}
-	return nil
+	return os.Chown(dir, uid, gid)
 }
 
 // fate is what becomes of a tree's files when what stood for it is taken down.

@@ -64,9 +64,12 @@ func TestTheLastLinesOfAStream(t *testing.T) {
 		{"\n\n\n", 1, "\n"},
 		{"a\n" + long + "\nc\n", 2, long + "\nc\n"},
 	} {
-		path := t.TempDir() + "/out"
-		write(t, path, c.content)
-		tl, err := openTail(path, c.lines)
+		dir, err := os.OpenRoot(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, dir.Name()+"/out", c.content)
+		tl, err := openTail(dir, "out", c.lines)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,5 +78,6 @@ func TestTheLastLinesOfAStream(t *testing.T) {
 			t.Errorf("the last %d of %.20q: %.20q, %v", c.lines, c.content, got.String(), err)
 		}
 		tl.file.Close()
+		dir.Close()
 	}
 }
