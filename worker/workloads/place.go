@@ -218,11 +218,12 @@ func (h *Host) tearDown(ctx context.Context, s workload.Spec, p place, files fat
 	if p.Cgroup != "" {
 		all = errors.Join(all, group.Kill(ctx))
 	}
+	dumped := h.client(s.Name).Images()
 	all = errors.Join(all, h.endKeeper(ctx, s.Name))
 	if p.Cgroup != "" && !p.Foreign {
 		all = errors.Join(all, group.Remove(ctx))
 	}
-	all = errors.Join(all, keeper.EndStrays(h.images(s.Name)))
+	all = errors.Join(all, keeper.EndStrays(h.images(s.Name), dumped))
 	keeper.SweepTemp(h.images(s.Name), h.log)
 	all = errors.Join(all, h.disconnect(ctx, s), h.unlock(s, p.Lock), h.removeImages(s.Name))
 	for _, v := range p.Volumes {
