@@ -70,5 +70,7 @@ var breakages = []breakage{
 	{"a COMMIT in the journal is forgotten by a Reclaim", []edit{{past, "p.committed = p.committed || p.Ruling.Verdict == migration.Commit", "p.committed = p.Ruling.Verdict == migration.Commit"}}, "./worker/session/rules"},
 	{"the torn end of a journal is taken for damage", []edit{{lines, "case err != nil && last:", "case false && last:"}}, ""},
 	{"a journal's record is taken without its checksum", []edit{{lines, "if err != nil || uint32(want) != crc32.Checksum(body, castagnoli) {", "if err != nil || want == 1 {"}}, "./worker/journal"},
+	{"a dump that goes on passes for no hold", []edit{{holds, "\t\tif work == nil {\n", "\t\tif true {\n"}}, "./worker/keeper"},
+	{"a hold is kept that nobody has heard of", []edit{{holds, "\tif cl.unwanted() {\n", "\tif false {\n"}}, "./worker/keeper"},
 	{"a closed socket ends a hold", []edit{{holds, "\t\tcase <-cl.gone:\n\t\tcase <-cl.ctx.Done():\n", "\t\tcase <-cl.gone:\n\t\t\t_ = h.Abort(ctx)\n\t\tcase <-cl.ctx.Done():\n"}}, "./worker/keeper"},
 }

@@ -66,14 +66,16 @@ func (h *Host) checkpoint(ctx context.Context, e *entry, r record, dir *checkpoi
 	if err == nil {
 		report.Digest, report.Bytes, err = seal(dir, m)
 	}
+	mayDie := false // nobody may be left who could say whether it does
 	if err == nil && final != migration.Running {
 		report.Stats, err = commit(ctx, hold)
+		mayDie = final == migration.Dead && errors.Is(err, engine.ErrLost)
 	}
 	if err != nil {
 		over := false
 		err = errors.Join(err, h.letGo(context.WithoutCancel(ctx), e, func(undone bool) {
 			over = true
-			if !undone && final != migration.Running { // these images may be all that there is of the tree
+			if (!undone || mayDie) && final != migration.Running { // these images may be all that there is of the tree
 				dir.Close()
 			} else if err := dir.clear(); err != nil {
 				h.log.Warn("a checkpoint that failed has left something", "workload", e.name, "err", err)

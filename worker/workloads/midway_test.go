@@ -2,6 +2,7 @@ package workloads
 
 import (
 	"encoding/json"
+	"os/exec"
 	"testing"
 
 	"drover/internal/migration"
@@ -11,8 +12,8 @@ import (
 // ballast makes a tree whose dump takes long enough to be caught in it.
 const ballast = "ballast = bytearray(150 << 20)\nfor i in range(0, len(ballast), 4096): ballast[i] = 1 + i % 251\n"
 
-// diesInTheDump begins a step, and kills its worker when CRIU, which then stands still, has begun to write the pages into dir.
-func (s site) diesInTheDump(what step, dir string) {
+// begin does one step in a worker of its own that is not waited for.
+func (s site) begin(what step) *exec.Cmd {
 	s.t.Helper()
 	b, err := json.Marshal(what)
 	if err != nil {
@@ -22,6 +23,13 @@ func (s site) diesInTheDump(what step, dir string) {
 	if err := worker.Start(); err != nil {
 		s.t.Fatal(err)
 	}
+	return worker
+}
+
+// diesInTheDump begins a step, and kills its worker when CRIU, which then stands still, has begun to write the pages into dir.
+func (s site) diesInTheDump(what step, dir string) {
+	s.t.Helper()
+	worker := s.begin(what)
 	s.sh("until [ -s " + dir + "/pages-1.img ]; do :; done; kill -STOP $(pgrep -x criu); kill -9 $(pgrep -f '[h]and')")
 	if worker.Wait() == nil {
 		s.t.Error("the worker did not die")
@@ -80,5 +88,36 @@ func TestADumpIsSeenThroughWhoseWorkerHasDied(t *testing.T) {
 	alpha.goesOn("counter")
 	inSequence(t, alpha.do(step{Do: "logs", Name: "counter"}).Logs)
 	alpha.do(step{Do: "rm", Name: "counter", Force: true})
+	nothingLeft(t, bed, before)
+}
+
+// A keeper that is killed just when a checkpoint's tree is to die leaves nobody who could say whether it does: the images stay.
+func TestTheImagesStayOfATreeThatMayDie(t *testing.T) {
+	bed, sites := newSites(t, "alpha")
+	alpha := sites[0]
+	before := snapshot(t, bed)
+	spec := counterSpec("counter")
+	spec.Command[len(spec.Command)-1] = ballast + counter
+	alpha.do(step{Do: "start", Spec: spec, Epoch: 1})
+	alpha.waitCount("counter")
+	worker := alpha.begin(step{Do: "checkpoint", Name: "counter", Dir: "/root/dead", Final: migration.Dead})
+	// CRIU stands still from its hold on, while the images are sealed, and has not read yet that it may go on when the keeper dies.
+	alpha.until("grep -q 'frozen 1' " + of("counter", groupOf) + "/cgroup.events")
+	alpha.sh("kill -STOP $(pgrep -x criu)")
+	alpha.until("ss -xpH | awk '/\"criu\"/ && $3 > 0 { told = 1 } END { exit !told }'")
+	alpha.sh("kill -9 $(" + of("counter", keeperOf) + ")")
+	if err := worker.Wait(); err != nil {
+		t.Error(err)
+	}
+	alpha.sh("kill -CONT $(pgrep -x criu)")
+	alpha.until("! pgrep -x criu >/dev/null")
+	if s := alpha.do(step{Do: "await-exit", Name: "counter"}).Status; s.State != workload.Exited {
+		t.Fatalf("it is %s", s.State)
+	}
+	alpha.do(step{Do: "restore", Name: "counter", Dir: "/root/dead", Epoch: 1})
+	alpha.waitCount("counter")
+	inSequence(t, alpha.do(step{Do: "logs", Name: "counter"}).Logs)
+	alpha.do(step{Do: "rm", Name: "counter", Force: true})
+	alpha.sh("rm -r /root/dead")
 	nothingLeft(t, bed, before)
 }
