@@ -218,14 +218,14 @@ func (h *Host) tearDown(ctx context.Context, s workload.Spec, p place, files fat
 	if p.Cgroup != "" {
 		all = errors.Join(all, group.Kill(ctx))
 	}
-	dumped := h.client(s.Name).Images()
+	dumped, lock := h.client(s.Name).Images(), h.client(s.Name).NetworkLock() // of a dump that nobody came to note
 	all = errors.Join(all, h.endKeeper(ctx, s.Name))
 	if p.Cgroup != "" && !p.Foreign {
 		all = errors.Join(all, group.Remove(ctx))
 	}
 	all = errors.Join(all, keeper.EndStrays(h.images(s.Name), dumped))
 	keeper.SweepTemp(h.images(s.Name), h.log)
-	all = errors.Join(all, h.disconnect(ctx, s), h.unlock(s, p.Lock), h.removeImages(s.Name))
+	all = errors.Join(all, h.disconnect(ctx, s), h.unlock(s, p.Lock), h.unlock(s, lock), h.removeImages(s.Name))
 	for _, v := range p.Volumes {
 		switch {
 		case v.Staged != "":
