@@ -187,6 +187,9 @@ func (h *Host) commitCheckpoint(ctx context.Context, s step) error {
 	if err != nil {
 		return err
 	}
+	if _, err := e.take(ctx); err != nil { // and keeps it to its end
+		return err
+	}
 	dir, err := takeCheckpointDir(s.Dir)
 	if err != nil {
 		return err
