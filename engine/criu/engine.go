@@ -147,7 +147,7 @@ func setParent(opts *rpc.CriuOpts, parent string) {
 
 // startFailed explains why CRIU could not even be started.
 func (e *Engine) startFailed(err error) error {
-	return errs.New(errs.Unavailable, "%w", err).WithNext("install CRIU 4.2 or later, or set the key criu to its path (now %s)", e.path)
+	return errs.New(errs.Unavailable, "%w", err).WithNext("%s", engine.InstallCRIU)
 }
 
 // Probe implements engine.Engine.

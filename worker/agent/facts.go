@@ -25,10 +25,10 @@ func (a *Agent) knownHost(ctx context.Context) (workerapi.HostFacts, error) {
 	return a.Host(ctx)
 }
 
-// Host is workerapi.Worker's. It does not wait for the engine: a host that says nothing is called lost, with its trees.
-func (a *Agent) Host(context.Context) (workerapi.HostFacts, error) {
+// Host is workerapi.Worker's. It does not wait long for the engine: a host that says nothing is called lost, with its trees.
+func (a *Agent) Host(ctx context.Context) (workerapi.HostFacts, error) {
 	f := workerapi.HostFacts{Name: a.cfg.Name, Address: a.cfg.Advertise, Version: Version, CPUs: runtime.NumCPU(), Started: a.started}
-	can := a.engine.now()
+	can := a.engine.soon(ctx)
 	if f.Engine = can.Features; can.err != nil {
 		f.Engine.Unfit, f.Engine.Missing = can.err.Error(), []string{can.err.Error()}
 	}

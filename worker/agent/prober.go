@@ -75,6 +75,14 @@ func (p *prober) now() answer {
 	return p.last
 }
 
+// soon is now, but for the first answer it waits as long as most take, so that what a host first says of itself is whole.
+func (p *prober) soon(ctx context.Context) answer {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_ = p.await(ctx)
+	return p.now()
+}
+
 // await waits for the first answer, for little more than patience.
 func (p *prober) await(ctx context.Context) error {
 	select {
