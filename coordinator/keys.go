@@ -113,7 +113,7 @@ func (c *Coordinator) followKeys(ctx context.Context) error {
 		c.node.Read(func(s *record.State) { trust, signing = trusted(s) })
 		if signing != nil {
 			if err := errors.Join(c.keys.promote(pki.Format(signing)), c.certs.Follow(ctx, trust, signing)); err != nil && ctx.Err() == nil {
-				c.log.Error("the cluster's key has changed and cannot be followed", "err", err)
+				c.log.Error("the cluster's key has changed and cannot be followed", "error", err)
 			}
 		}
 		select {

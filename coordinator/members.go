@@ -157,7 +157,7 @@ func (c *Coordinator) promote(ctx context.Context, p consensus.Peer) {
 		return
 	}
 	if err := c.node.Promote(ctx, p); err != nil {
-		c.log.Info("a coordinator could not be given a vote yet", "name", p.Name, "err", err)
+		c.log.Info("a coordinator could not be given a vote yet", "name", p.Name, "error", err)
 	} else {
 		c.log.Info("a coordinator has a vote now", "name", p.Name)
 	}

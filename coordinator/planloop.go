@@ -80,7 +80,7 @@ func (p *planner) advance(ctx context.Context, pl api.Plan, admissions *sync.Wai
 		}
 		if err := p.do(ctx, pl, a); err != nil {
 			if ctx.Err() == nil {
-				p.c.log.Info("a plan's action was not done", "plan", name, "err", err)
+				p.c.log.Info("a plan's action was not done", "plan", name, "error", err)
 			}
 			return
 		}
@@ -148,14 +148,14 @@ func (p *planner) start(ctx context.Context, pl api.Plan, a plan.Start) {
 		case errs.Refused, errs.Invalid, errs.NotFound:
 			against = err
 		default:
-			p.c.log.Info("a plan's move could not begin yet", "plan", name, "workload", move.Workload, "host", move.Host, "err", err)
+			p.c.log.Info("a plan's move could not begin yet", "plan", name, "workload", move.Workload, "host", move.Host, "error", err)
 		}
 		p.settle(name, move, against)
 		return
 	}
 	a.Item.Migration = m.ID
 	if err := p.propose(ctx, name, record.PlanItems{Name: name, Items: []record.PlanItem{{Index: a.Index, From: a.Was, Item: a.Item}}}); err != nil {
-		p.c.log.Info("a plan's move was not marked: the plan will find it", "plan", name, "migration", m.ID, "err", err)
+		p.c.log.Info("a plan's move was not marked: the plan will find it", "plan", name, "migration", m.ID, "error", err)
 	}
 	p.settle(name, move, nil)
 }

@@ -169,7 +169,7 @@ func (c *Coordinator) learn(ctx context.Context, host record.Host, hb api.Heartb
 	}
 	for _, change := range news {
 		if _, err := c.node.Propose(ctx, pki.Worker(host.Name).String(), change); err != nil {
-			c.log.Info("a heartbeat's news was not recorded", "host", host.Name, "err", err)
+			c.log.Info("a heartbeat's news was not recorded", "host", host.Name, "error", err)
 		}
 	}
 }

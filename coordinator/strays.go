@@ -28,7 +28,7 @@ func (c *Coordinator) endStrays(l *lead, host record.Host, sessions []workerapi.
 			ctx, cancel := context.WithTimeout(l.ctx, strayLimit)
 			defer cancel()
 			if err := endStray(ctx, c.worker(host), m); err != nil {
-				c.log.Info("a stray session could not be ended yet", "migration", m.ID, "host", host.Name, "err", err)
+				c.log.Info("a stray session could not be ended yet", "migration", m.ID, "host", host.Name, "error", err)
 				return
 			}
 			c.log.Info("a stray session was ended", "migration", m.ID, "host", host.Name, "verdict", m.Verdict())

@@ -64,7 +64,7 @@ func (c *Coordinator) startFailed(ctx context.Context, name string, epoch migrat
 			WithNext("drover show %s; drover rm --force %s to give it up", name, name)
 	}
 	if _, rerr := c.node.Propose(ctx, by(ctx), record.WorkloadRemove{Name: name, Epoch: epoch}); rerr != nil {
-		c.log.Warn("a workload that did not start stays in the record", "workload", name, "err", rerr)
+		c.log.Warn("a workload that did not start stays in the record", "workload", name, "error", rerr)
 	}
 	return errs.New(errs.KindOf(err), "start %s on %s: %w", name, host, err)
 }
@@ -198,7 +198,7 @@ func (c *Coordinator) Restore(ctx context.Context, name, host, dir string, final
 		return api.Workload{}, c.startFailed(ctx, name, epoch, host, err)
 	case !unsure(err): // it is as dead as it was, only elsewhere
 		if _, perr := c.node.Propose(ctx, by(ctx), record.WorkloadExited{Name: name, Epoch: epoch, Code: w.ExitCode, Signal: w.Signal, At: w.ExitedAt}); perr != nil {
-			c.log.Warn("a failed restore was not recorded", "workload", name, "err", perr)
+			c.log.Warn("a failed restore was not recorded", "workload", name, "error", perr)
 		}
 	}
 	return api.Workload{}, errs.New(errs.KindOf(err), "restore %s on %s: %w", name, host, err)

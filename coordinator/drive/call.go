@@ -72,7 +72,7 @@ func (d *driver) finish(ctx context.Context, s *slot, a Action, got answer, unwa
 		s.retry = now.Add(s.pause)
 		if a.Do != Record {
 			d.view.Answered(a, got.role, nil, got.err, now)
-			d.slog.Info("migration step failed", "migration", d.id, "phase", d.view.Migration.Phase, "do", a.Do, "host", side.Host, "err", got.err)
+			d.slog.Info("migration step failed", "migration", d.id, "phase", d.view.Migration.Phase, "do", a.Do, "host", side.Host, "error", got.err)
 		}
 		return
 	}
@@ -113,7 +113,7 @@ func (d *driver) watch(ctx context.Context, role migration.Role) {
 	if ctx.Err() != nil {
 		return
 	}
-	d.slog.Debug("watch ended", "migration", d.id, "role", role, "err", err)
+	d.slog.Debug("watch ended", "migration", d.id, "role", role, "error", err)
 	select { // a host that ends streams at once is not asked in a circle
 	case <-time.After(firstRetry):
 	case <-ctx.Done():

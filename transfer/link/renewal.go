@@ -57,7 +57,7 @@ func (r *Renewal) Run(ctx context.Context) {
 		}
 		if err != nil {
 			wait = time.Until(now.Expires()) / retryPart
-			r.Log.Warn("certificates could not be renewed; it is tried again", "expires", now.Expires(), "err", err)
+			r.Log.Warn("certificates could not be renewed; it is tried again", "expires", now.Expires(), "error", err)
 			continue
 		}
 		wait = time.Until(next.Due())

@@ -168,11 +168,11 @@ func fill(eager, spilled bool, dir Dir, images, group string) int {
 			log.Info("nobody wants to know any more that all is in place")
 			break
 		}
-		log.Error("it cannot be noted that all is in place", "err", failed) // until it is, the source is held
+		log.Error("it cannot be noted that all is in place", "error", failed) // until it is, the source is held
 		<-time.After(noteAgain)
 	}
 	if err != nil {
-		log.Warn("memory not filled in", "err", err)
+		log.Warn("memory not filled in", "error", err)
 		return errs.KindOf(err).ExitCode()
 	}
 	log.Info("memory filled in", "bytes", stats.Bytes, "zeros", stats.Zeros, "faults", stats.Faults, "took", stats.Took)
@@ -272,6 +272,6 @@ func killTree(group string, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(context.Background(), killTime)
 	defer cancel()
 	err := cgroup.Group(group).Kill(ctx)
-	log.Error("the tree is killed: its memory cannot be filled in", "cgroup", group, "err", err)
+	log.Error("the tree is killed: its memory cannot be filled in", "cgroup", group, "error", err)
 	return err
 }

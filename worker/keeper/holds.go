@@ -79,7 +79,7 @@ func (k *keeper) unheld() error {
 func (k *keeper) keep(cl *call, kind string, h engine.Hold) (any, error) {
 	if cl.unwanted() {
 		err := h.Abort(context.WithoutCancel(cl.ctx))
-		k.log.Warn("nobody waits for the hold any more: what it held is let go", "by", kind, "pid", h.Pid(), "err", err)
+		k.log.Warn("nobody waits for the hold any more: what it held is let go", "by", kind, "pid", h.Pid(), "error", err)
 		if err == nil {
 			return nil, errs.New(errs.Aborted, "the worker went away during its call")
 		}
@@ -90,7 +90,7 @@ func (k *keeper) keep(cl *call, kind string, h engine.Hold) (any, error) {
 	k.hold, k.kind, k.ended = h, kind, make(chan struct{})
 	if kind == opRestore {
 		if err := k.tree.watch(h.Pid(), 0); err != nil {
-			k.log.Error("the restored tree cannot be watched", "pid", h.Pid(), "err", err)
+			k.log.Error("the restored tree cannot be watched", "pid", h.Pid(), "error", err)
 		}
 	}
 	k.log.Info("held", "by", kind, "pid", h.Pid())
@@ -130,12 +130,12 @@ func (k *keeper) doHold(cl *call, r request) (any, error) {
 	case opCommit:
 		stats, err := h.Commit(ctx)
 		k.over(ended, err)
-		k.log.Info("hold ended: commit", "err", err)
+		k.log.Info("hold ended: commit", "error", err)
 		return stats, err
 	case opAbort:
 		err := h.Abort(ctx)
 		k.over(ended, err)
-		k.log.Info("hold ended: abort", "err", err)
+		k.log.Info("hold ended: abort", "error", err)
 		return nil, err
 	case opAwaitLost:
 		select {

@@ -23,7 +23,7 @@ import (
 
 // version is that of the protocol. A worker speaks with keepers of its own version only; those of another one still keep
 // their trees, holds and exit records, and end when told by a worker that knows them.
-const version = 2
+const version = 3
 
 const (
 	maxPacket = 160 << 10 // below the kernel's default socket buffer of 208 KiB; a list of 4,096 pids fits
@@ -49,7 +49,7 @@ const (
 	opForget    = "forget"     // lets go of an ended hold
 	opQuit      = "quit"
 	opCancel    = "cancel"
-	opReply     = "freeze" // to what the keeper has called back for; named for the first use
+	opReply     = "reply" // to what the keeper has called back for
 )
 
 type greeting struct {
@@ -58,16 +58,15 @@ type greeting struct {
 	Pid      int    `json:"pid"` // the keeper's own
 }
 
-// request is one call. Body is the operation's own; Files counts the descriptors beside it.
+// request is one call. Body is the operation's own.
 type request struct {
 	Op   string          `json:"op"`
 	Body json.RawMessage `json:"body,omitempty"`
 }
 
-// answer ends a call or, with Asks, calls back: at a dump's freeze, or when a restore is ready. The name on the wire is that of the first
-// of these.
+// answer ends a call or, with Asks, calls back: at a dump's freeze, or when a restore is ready.
 type answer struct {
-	Asks  bool            `json:"freeze,omitempty"`
+	Asks  bool            `json:"asks,omitempty"`
 	Error *wireError      `json:"error,omitempty"`
 	Body  json.RawMessage `json:"body,omitempty"`
 }

@@ -49,7 +49,7 @@ func (k *keeper) serve(l *net.UnixListener) int {
 			case <-k.quit:
 				return 0
 			default:
-				k.log.Error("the keeper's socket failed", "err", err)
+				k.log.Error("the keeper's socket failed", "error", err)
 				return 1
 			}
 		}

@@ -27,7 +27,7 @@ func sweepTemp(images *os.File, log *slog.Logger) {
 		return
 	}
 	if err := unix.Rmdir(dir); err != nil && err != unix.ENOENT {
-		log.Warn("CRIU's temporary directory is left", "dir", dir, "err", err)
+		log.Warn("CRIU's temporary directory is left", "dir", dir, "error", err)
 	}
 }
 
@@ -55,7 +55,7 @@ func sweepUnnamed(tmp, proc string, log *slog.Logger) {
 	}
 	for _, dir := range left {
 		if err := unix.Rmdir(dir); err != nil && err != unix.ENOENT && err != unix.ENOTDIR {
-			log.Warn("CRIU's temporary directory is left", "dir", dir, "err", err)
+			log.Warn("CRIU's temporary directory is left", "dir", dir, "error", err)
 		}
 	}
 }

@@ -94,7 +94,7 @@ func (w *watcher) follow(fd, pid int, ended chan struct{}) {
 func (w *watcher) end(known bool, code, signal int) {
 	w.state.Exited, w.state.Known, w.state.Code, w.state.Signal, w.state.At = true, known, code, signal, time.Now().UTC()
 	if err := writeJSON(w.dir.state(), w.state); err != nil {
-		w.log.Error("the tree's end could not be recorded", "err", err)
+		w.log.Error("the tree's end could not be recorded", "error", err)
 	}
 	w.log.Info("the tree's root has ended", "pid", w.state.Pid, "known", known, "code", code, "signal", signal)
 	close(w.ended)

@@ -78,7 +78,7 @@ func (h *Host) checkpoint(ctx context.Context, e *entry, r record, dir *checkpoi
 			if (!undone || mayDie) && final != migration.Running { // these images may be all that there is of the tree
 				dir.Close()
 			} else if err := dir.clear(); err != nil {
-				h.log.Warn("a checkpoint that failed has left something", "workload", e.name, "err", err)
+				h.log.Warn("a checkpoint that failed has left something", "workload", e.name, "error", err)
 			}
 		}))
 		if !over { // it is cleared later, when others may have written there

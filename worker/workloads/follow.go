@@ -48,9 +48,9 @@ func (h *Host) awaitEnd(ctx context.Context, e *entry, pid int, birth uint64) (k
 			}
 			return keeper.State{Pid: pid, Exited: true, At: time.Now().UTC()}, nil
 		}
-		h.log.Warn("a keeper has died: its tree gets another", "workload", e.name, "err", err)
+		h.log.Warn("a keeper has died: its tree gets another", "workload", e.name, "error", err)
 		if err := h.replaceKeeper(ctx, e, pid, birth); err != nil {
-			h.log.Error("a tree has no keeper", "workload", e.name, "err", err)
+			h.log.Error("a tree has no keeper", "workload", e.name, "error", err)
 			select { // nothing announces that a keeper can be started again
 			case <-ctx.Done():
 				return s, ctx.Err()
@@ -90,10 +90,10 @@ func (h *Host) buried(e *entry, pid int, birth uint64, s keeper.State, ended cha
 	}
 	r.ended(s)
 	if err := h.put(e, r); err != nil {
-		h.log.Error("a workload's end could not be recorded", "workload", e.name, "err", err)
+		h.log.Error("a workload's end could not be recorded", "workload", e.name, "error", err)
 	}
 	if err := h.clearAfter(h.ctx, r); err != nil {
-		h.log.Error("something is left of a workload that ended", "workload", e.name, "err", err)
+		h.log.Error("something is left of a workload that ended", "workload", e.name, "error", err)
 	}
 	done()
 	h.log.Info("workload ended", "workload", e.name, "code", r.ExitCode, "signal", r.Signal, "known", r.ExitKnown)

@@ -92,7 +92,7 @@ func Open(ctx context.Context, cfg Config) (*Host, error) {
 		e := h.entry(r.Spec.Name)
 		e.rec = r
 		if err := h.meetAgain(ctx, e); err != nil {
-			h.log.Error("a workload's state could not be found out", "workload", e.name, "err", err)
+			h.log.Error("a workload's state could not be found out", "workload", e.name, "error", err)
 		}
 	}
 	return h, nil

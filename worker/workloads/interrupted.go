@@ -32,7 +32,7 @@ func (h *Host) letGo(ctx context.Context, e *entry, then func(undone bool)) erro
 	}
 	err = errs.New(errs.KindOf(err), "the tree may stand still; this is tried again: %w", err)
 	h.ails(e, err.Error())
-	h.log.Error("a checkpoint could not be undone", "workload", e.name, "err", err)
+	h.log.Error("a checkpoint could not be undone", "workload", e.name, "error", err)
 	h.tasks.Add(1)
 	go func() {
 		defer h.tasks.Done()

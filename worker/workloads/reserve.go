@@ -188,7 +188,7 @@ func (s *shell) Accept(ctx context.Context, pid int, epoch migration.Epoch, stop
 	}
 	// The tree runs: what follows is tidying up.
 	if err := errors.Join(s.h.settleVolumes(&r), s.h.removeImages(s.e.name)); err != nil {
-		s.h.log.Error("a moved workload's files are not all in their place", "workload", s.e.name, "err", err)
+		s.h.log.Error("a moved workload's files are not all in their place", "workload", s.e.name, "error", err)
 	}
 	s.rec = r
 	return s.h.put(s.e, r)

@@ -15,7 +15,7 @@ func (u *undo) run(ctx context.Context, h *Host) {
 	ctx = context.WithoutCancel(ctx)
 	for i := len(*u) - 1; i >= 0; i-- {
 		if err := (*u)[i](ctx); err != nil {
-			h.log.Error("could not take back a step", "err", err)
+			h.log.Error("could not take back a step", "error", err)
 		}
 	}
 }
