@@ -198,7 +198,7 @@ const cutTable = `table inet cut {
 
 // fillDisk lets a host's worker write nothing more to its disk, and nothing into the file system in memory that images lie in.
 func (c *trial) fillDisk(m *cluster.Member) (repair func(), err error) {
-	if _, err := m.Run(c.t.Context(), "sh", "-c", "mount -n -o remount,size=$(($(df -k --output=used /run | tail -n 1) + 4))k /run"); err != nil {
+	if _, err := m.Run(c.t.Context(), "sh", "-c", "for more in 4 64 256 1024; do mount -n -o remount,size=$(($(df -k --output=used /run | tail -n 1) + more))k /run && exit; done; exit 1"); err != nil {
 		return nil, err
 	}
 	limit := func(pid int, to uint64) error {
