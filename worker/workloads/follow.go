@@ -127,6 +127,11 @@ func (h *Host) clearAfter(ctx context.Context, r record) error {
 func (h *Host) meetAgain(ctx context.Context, e *entry) error {
 	r := e.rec
 	switch {
+	case r.State == workload.Exited && r.Boot == h.boot && r.Migration == "": // who recorded that may have died before it cleared
+		if err := h.clearAfter(ctx, r); err != nil {
+			h.log.Error("something is left of a workload that ended", "workload", e.name, "error", err)
+		}
+		return nil
 	case r.State == gone, r.State == workload.Exited, r.State == workload.Lost:
 		return nil
 	case r.Boot != h.boot && r.State == reserved:

@@ -151,3 +151,17 @@ func TestATreesEndWithoutAWorkerIsFoundLater(t *testing.T) {
 		t.Errorf("recorded as %+v", s)
 	}
 }
+
+// A worker that dies between recording a tree's end and clearing its place leaves that to the next.
+func TestWhatStandsForATreeThatEndedIsCleared(t *testing.T) {
+	bed, sites := newSites(t, "alpha")
+	alpha := sites[0]
+	before := snapshot(t, bed)
+	alpha.do(step{Do: "start", Spec: sleeper("w"), Epoch: 1})
+	alpha.sh(`sed -i 's/"state": *"running"/"state":"exited"/' /var/lib/drover/workloads/w/record.json && grep -q '"state":"exited"' /var/lib/drover/workloads/w/record.json`)
+	alpha.do(step{Do: "list"})
+	nothingLeft(t, bed, before)
+	if s := alpha.do(step{Do: "list"}).List; len(s) != 1 || s[0].State != workload.Exited {
+		t.Errorf("listed as %+v", s)
+	}
+}
