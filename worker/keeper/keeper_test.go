@@ -121,6 +121,12 @@ func (h *modelHold) Commit(context.Context) (engine.Stats, error) {
 	return engine.Stats{Frozen: 6}, h.decide(migration.Commit)
 }
 func (h *modelHold) Abort(context.Context) error { return h.decide(migration.Abort) }
+func (h *modelHold) decided() migration.Verdict {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.verdict
+}
+
 func (h *modelHold) decide(v migration.Verdict) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -233,7 +239,7 @@ func TestAWorkerThatGoesAwayAnswersNothing(t *testing.T) {
 	if _, err := k.doHold(&call{ctx: t.Context(), gone: gone}, request{Op: opAwaitLost, Body: body}); err == nil {
 		t.Error("the hold passes for lost")
 	}
-	if v := m.made()[0].verdict; v != migration.Undecided {
+	if v := m.made()[0].decided(); v != migration.Undecided {
 		t.Errorf("the hold was ended by %s", v)
 	}
 }
@@ -303,7 +309,7 @@ func TestAHoldThatNobodyHasHeardOfIsEnded(t *testing.T) {
 	if err := <-asked; err != nil {
 		t.Errorf("after the dump: %v", err)
 	}
-	if all := m.made(); len(all) != 1 || all[0].verdict != migration.Abort {
+	if all := m.made(); len(all) != 1 || all[0].decided() != migration.Abort {
 		t.Errorf("the dump came to %d holds, and was not undone", len(all))
 	}
 	if err := k.mayHold(); err != nil {
@@ -321,7 +327,7 @@ func TestUndoEndsAHold(t *testing.T) {
 	if err := (&Client{Dir: c.Dir}).Undo(t.Context(), engine.Tree{}); err != nil {
 		t.Fatal(err)
 	}
-	if v := m.made()[0].verdict; v != migration.Abort {
+	if v := m.made()[0].decided(); v != migration.Abort {
 		t.Errorf("the hold was ended by %q", v)
 	}
 	if err := c.Forget(t.Context()); err != nil {
