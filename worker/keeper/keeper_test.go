@@ -421,6 +421,8 @@ func TestALazyRequestStaysOne(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if want := []bool{true, true, false, false}; !slices.Equal(m.lazy, want) {
 		t.Errorf("asked for %v, got %v", want, m.lazy)
 	}
