@@ -89,12 +89,11 @@ func (h *Host) buried(e *entry, pid int, birth uint64, s keeper.State, ended cha
 		return
 	}
 	r.ended(s)
+	r.Uncleared = true
 	if err := h.put(e, r); err != nil {
 		h.log.Error("a workload's end could not be recorded", "workload", e.name, "error", err)
 	}
-	if err := h.clearAfter(h.ctx, r); err != nil {
-		h.log.Error("something is left of a workload that ended", "workload", e.name, "error", err)
-	}
+	h.clear(h.ctx, e, r)
 	done()
 	h.log.Info("workload ended", "workload", e.name, "code", r.ExitCode, "signal", r.Signal, "known", r.ExitKnown)
 	if h.cfg.OnExit != nil {
@@ -108,6 +107,18 @@ func (r *record) ended(s keeper.State) {
 	r.ExitKnown, r.ExitCode, r.Signal = s.Known, s.Code, s.Signal
 	if r.Exited.IsZero() {
 		r.Exited = time.Now().UTC()
+	}
+}
+
+// clear removes what stood for a tree whose end is recorded, and records that. What fails is tried again by the next worker.
+func (h *Host) clear(ctx context.Context, e *entry, r record) {
+	err := h.clearAfter(ctx, r)
+	if err == nil {
+		r.Uncleared = false
+		err = h.put(e, r)
+	}
+	if err != nil {
+		h.log.Error("something is left of a workload that ended", "workload", e.name, "error", err)
 	}
 }
 
@@ -127,10 +138,8 @@ func (h *Host) clearAfter(ctx context.Context, r record) error {
 func (h *Host) meetAgain(ctx context.Context, e *entry) error {
 	r := e.rec
 	switch {
-	case r.State == workload.Exited && r.Boot == h.boot && r.Migration == "": // who recorded that may have died before it cleared
-		if err := h.clearAfter(ctx, r); err != nil {
-			h.log.Error("something is left of a workload that ended", "workload", e.name, "error", err)
-		}
+	case r.State == workload.Exited && r.Uncleared && r.Boot == h.boot: // who recorded the end died before it had cleared
+		h.clear(ctx, e, r)
 		return nil
 	case r.State == gone, r.State == workload.Exited, r.State == workload.Lost:
 		return nil

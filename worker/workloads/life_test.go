@@ -152,16 +152,29 @@ func TestATreesEndWithoutAWorkerIsFoundLater(t *testing.T) {
 	}
 }
 
-// A worker that dies between recording a tree's end and clearing its place leaves that to the next.
+// A worker that dies between recording a tree's end and clearing its place leaves that to the next. What has been cleared is let be: its address may be
+// another's by then.
 func TestWhatStandsForATreeThatEndedIsCleared(t *testing.T) {
 	bed, sites := newSites(t, "alpha")
 	alpha := sites[0]
 	before := snapshot(t, bed)
-	alpha.do(step{Do: "start", Spec: sleeper("w"), Epoch: 1})
-	alpha.sh(`sed -i 's/"state": *"running"/"state":"exited"/' /var/lib/drover/workloads/w/record.json && grep -q '"state":"exited"' /var/lib/drover/workloads/w/record.json`)
-	alpha.do(step{Do: "list"})
-	nothingLeft(t, bed, before)
-	if s := alpha.do(step{Do: "list"}).List; len(s) != 1 || s[0].State != workload.Exited {
+	spec := adopted("w", workload.Find{Pid: alpha.startPlain("w")})
+	spec.Address = "10.77.0.50/24"
+	alpha.do(step{Do: "start", Spec: spec, Epoch: 1})
+	alpha.sh(`f=/var/lib/drover/workloads/w/record.json; sed -i 's/"state": *"running"/"state":"exited","uncleared":true/' $f; grep -q uncleared $f`)
+	alpha.sh("pkill -9 -f '[p]ython3 /srv/w.py'")
+	alpha.until("! pgrep -f '[p]ython3 /srv/w.py'")
+	list := func() []workload.Status { return alpha.do(step{Do: "list"}).List }
+	if s := list(); len(s) != 1 || s[0].State != workload.Exited {
 		t.Errorf("listed as %+v", s)
 	}
+	alpha.sh("rm /srv/w.*")
+	nothingLeft(t, bed, before)
+
+	alpha.sh("ip address add 10.77.0.50/24 dev lo")
+	list()
+	if got := alpha.sh("ip -o address show to 10.77.0.50"); got == "" {
+		t.Error("an address that is somebody else's by now was taken off the host")
+	}
+	alpha.sh("ip address delete 10.77.0.50/24 dev lo")
 }

@@ -45,6 +45,8 @@ type record struct {
 	Signal    int       `json:"signal,omitempty"`
 	Started   time.Time `json:"started,omitzero"`
 	Exited    time.Time `json:"exited,omitzero"`
+	// Uncleared: what stood for a tree that ended by itself may be there yet. Once it is not, the tree's address may be somebody else's.
+	Uncleared bool `json:"uncleared,omitempty"`
 }
 
 // alive says whether there is a tree, running or not.
