@@ -87,7 +87,7 @@ func (e *Engine) applyFinal(tr *tree, final migration.FinalState) {
 	case migration.Dead:
 		delete(e.trees, tr.root)
 	case migration.Stopped:
-		tr.frozen, tr.locked = false, true
+		tr.frozen = false
 		for _, p := range tr.procs {
 			p.Stopped = true
 		}

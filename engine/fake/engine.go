@@ -107,7 +107,7 @@ func (e *Engine) Continue(ctx context.Context, t engine.Tree, keepStopped []int)
 	if tr == nil {
 		return errs.New(errs.NotFound, "continue pid %d: %w", t.Pid, engine.ErrGone)
 	}
-	tr.locked, tr.frozen = false, false
+	tr.frozen = false
 	for _, p := range tr.procs {
 		if !slices.Contains(keepStopped, p.Pid) {
 			p.Stopped = false

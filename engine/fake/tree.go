@@ -24,7 +24,6 @@ type tree struct {
 	cgroup string
 	procs  []*proc
 	frozen bool // by a dump or by the cgroup
-	locked bool // its network, as a dump that left it stopped does
 	busy   bool // a dump or restore has it
 	dirty  map[place]bool
 }
@@ -153,7 +152,6 @@ type Process struct {
 type View struct {
 	Processes []Process
 	Frozen    bool // no process runs, whatever its state
-	Locked    bool // its network
 }
 
 // Work is the work done by all processes.
@@ -172,7 +170,7 @@ func (e *Engine) Look(t engine.Tree) (v View, ok bool) {
 	if tr == nil {
 		return v, false
 	}
-	v.Frozen, v.Locked = tr.frozen, tr.locked
+	v.Frozen = tr.frozen
 	for _, p := range tr.procs {
 		v.Processes = append(v.Processes, Process{Pid: p.Pid, Threads: p.Threads, Work: p.Work, Stopped: p.Stopped})
 	}

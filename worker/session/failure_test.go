@@ -52,6 +52,22 @@ func (p *pair) abort() {
 	}
 }
 
+// carryOut has both hosts do what a verdict that is theirs to hear says, to the end, and checks where the tree then lives.
+func (p *pair) carryOut(v migration.Verdict) {
+	p.t.Helper()
+	if v == migration.Abort {
+		p.abort()
+		p.livesOnlyOn("alpha")
+		p.nothingIsLent()
+		return
+	}
+	p.decide(p.target, v)
+	p.decide(p.source, v)
+	p.confirm(p.source)
+	p.confirm(p.target)
+	p.livesOnlyOn("beta")
+}
+
 // nothingIsLent checks that a migration has left no claim on either host.
 func (p *pair) nothingIsLent() {
 	p.t.Helper()
@@ -280,16 +296,7 @@ func TestASourceThatNeverHearsThatItIsStagedStillEndsAsDecided(t *testing.T) {
 				t.Fatalf("the source is %s: it was to miss the answer", st.Step)
 			}
 			p.network.Delay(0)
-			if v == migration.Abort {
-				p.abort()
-				p.livesOnlyOn("alpha")
-				return
-			}
-			p.decide(p.target, v)
-			p.decide(p.source, v)
-			p.confirm(p.source)
-			p.confirm(p.target)
-			p.livesOnlyOn("beta")
+			p.carryOut(v)
 		})
 	}
 }

@@ -86,17 +86,7 @@ func TestATreeWhoseKeeperDoesNotAnswerIsTakenUpWhenItDoes(t *testing.T) {
 				p.saysNotNow(p.registry(host), role)
 				p.world.Fail(host+":find "+name, nil)
 				p.takenUp(p.registry(host))
-				if v == migration.Abort {
-					p.abort()
-					p.livesOnlyOn("alpha")
-					p.nothingIsLent()
-					return
-				}
-				p.decide(p.target, v)
-				p.decide(p.source, v)
-				p.confirm(p.source)
-				p.confirm(p.target)
-				p.livesOnlyOn("beta")
+				p.carryOut(v)
 			})
 		}
 	}

@@ -26,6 +26,15 @@ func (s site) begin(what step) *exec.Cmd {
 	return worker
 }
 
+// startLarge starts a counter with ballast.
+func (s site) startLarge(name string) {
+	s.t.Helper()
+	spec := counterSpec(name)
+	spec.Command[len(spec.Command)-1] = ballast + counter
+	s.do(step{Do: "start", Spec: spec, Epoch: 1})
+	s.waitCount(name)
+}
+
 // diesInTheDump begins a step, and kills its worker when CRIU, which then stands still, has begun to write the pages into dir.
 func (s site) diesInTheDump(what step, dir string) {
 	s.t.Helper()
@@ -55,10 +64,7 @@ func TestADumpIsSeenThroughWhoseWorkerHasDied(t *testing.T) {
 	bed, sites := newSites(t, "alpha")
 	alpha := sites[0]
 	before := snapshot(t, bed)
-	spec := counterSpec("counter")
-	spec.Command[len(spec.Command)-1] = ballast + counter
-	alpha.do(step{Do: "start", Spec: spec, Epoch: 1})
-	alpha.waitCount("counter")
+	alpha.startLarge("counter")
 
 	for _, back := range []string{"before the dump is over", "after it"} {
 		alpha.diesInTheDump(step{Do: "checkpoint", Name: "counter", Dir: "/root/left"}, "/root/left")
@@ -96,10 +102,7 @@ func TestTheImagesStayOfATreeThatMayDie(t *testing.T) {
 	bed, sites := newSites(t, "alpha")
 	alpha := sites[0]
 	before := snapshot(t, bed)
-	spec := counterSpec("counter")
-	spec.Command[len(spec.Command)-1] = ballast + counter
-	alpha.do(step{Do: "start", Spec: spec, Epoch: 1})
-	alpha.waitCount("counter")
+	alpha.startLarge("counter")
 	worker := alpha.begin(step{Do: "checkpoint", Name: "counter", Dir: "/root/dead", Final: migration.Dead})
 	// CRIU stands still from its hold on, while the images are sealed, and has not read yet that it may go on when the keeper dies.
 	alpha.until("grep -q 'frozen 1' " + of("counter", groupOf) + "/cgroup.events")
