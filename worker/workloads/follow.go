@@ -196,7 +196,11 @@ func (h *Host) forgetAdopted(ctx context.Context, e *entry, r record) error {
 
 // forget removes everything of a workload but the memory of its epoch.
 func (h *Host) forget(ctx context.Context, e *entry, r record, files fate) error {
-	if err := h.tearDown(ctx, r.Spec, r.Place, files); err != nil {
+	s := r.Spec
+	if r.State == workload.Exited && !r.Uncleared {
+		s.Address = "" // it was given up when the tree ended, and may be somebody else's
+	}
+	if err := h.tearDown(ctx, s, r.Place, files); err != nil {
 		return errs.New(errs.KindOf(err), "forget workload %s: %w", e.name, err)
 	}
 	return h.put(e, record{Spec: workload.Spec{Name: e.name}, Epoch: r.Epoch, State: gone})
