@@ -41,7 +41,7 @@ func (a *Agent) makeParts() error {
 }
 
 // fit is nil if this host's engine can dump and restore trees. It never waits: what needs the first answer has awaited it.
-func (a *Agent) fit(context.Context) error { return a.engine.now().fit() }
+func (a *Agent) fit() error { return a.engine.now().fit() }
 
 // chooseTracker makes the best tracker that works on this host, or the one asked for; should it fail, the next best goes on.
 func (a *Agent) chooseTracker(_ context.Context, name string, lent tree.Lent, dir string) (track.Tracker, error) {

@@ -162,12 +162,12 @@ func TestAnAnswerThatIsWorseChangesNothing(t *testing.T) {
 // waits is a host's workloads that note when they are asked.
 type waits struct {
 	workloadCalls
-	fit  func(context.Context) error
+	fit  func() error
 	told error
 }
 
-func (w *waits) Checkpoint(ctx context.Context, _, _ string, _ migration.FinalState) (workerapi.CheckpointReport, error) {
-	w.told = w.fit(ctx)
+func (w *waits) Checkpoint(_ context.Context, _, _ string, _ migration.FinalState) (workerapi.CheckpointReport, error) {
+	w.told = w.fit()
 	return workerapi.CheckpointReport{}, w.told
 }
 

@@ -39,7 +39,7 @@ func (h *Host) Checkpoint(ctx context.Context, name, dir string, final migration
 	if r.State != workload.Running && r.State != workload.Stopped {
 		return report, errs.New(errs.Conflict, "workload %s is %s: there is no tree to checkpoint", name, r.State).WithNext("see `drover show %s`", name)
 	}
-	if err := h.cfg.Fit(ctx); err != nil {
+	if err := h.cfg.Fit(); err != nil {
 		return report, errs.New(errs.KindOf(err), "checkpoint workload %s: %w", name, err)
 	}
 	if r, err = h.mayDump(ctx, e); err != nil {

@@ -27,7 +27,7 @@ type Config struct {
 	// the options that are safe for any tree.
 	Look func(ctx context.Context, spec workload.Spec, t engine.Tree) (engine.Options, []int, error)
 	// Fit says why this host can neither dump nor restore a tree, nil if it can; it is asked before anything is touched. nil means that it can.
-	Fit func(ctx context.Context) error
+	Fit func() error
 	// OnExit is called, from a goroutine of its own, when a workload has ended that was not being moved.
 	OnExit func(workload.Status)
 	Log    *slog.Logger
@@ -75,7 +75,7 @@ func Open(ctx context.Context, cfg Config) (*Host, error) {
 		cfg.Log = slog.Default()
 	}
 	if cfg.Fit == nil {
-		cfg.Fit = func(context.Context) error { return nil }
+		cfg.Fit = func() error { return nil }
 	}
 	h := &Host{cfg: cfg, store: store{cfg.StateDir}, mount: mount, boot: bootID(), log: cfg.Log, all: map[string]*entry{}}
 	h.ctx, h.cancel = context.WithCancel(context.Background())

@@ -58,7 +58,7 @@ func (h *Host) Lend(ctx context.Context, name string, epoch migration.Epoch, id 
 	if r.State != workload.Running && r.State != workload.Stopped {
 		return nil, errs.New(errs.Conflict, "workload %s is %s: there is no tree to move", name, r.State).WithNext("see `drover show %s`", name)
 	}
-	if err := h.cfg.Fit(ctx); err != nil {
+	if err := h.cfg.Fit(); err != nil {
 		return nil, errs.New(errs.KindOf(err), "move workload %s: %w", name, err)
 	}
 	if r, err = h.mayDump(ctx, e); err != nil {

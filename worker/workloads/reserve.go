@@ -48,7 +48,7 @@ func (h *Host) Reserve(ctx context.Context, inv workerapi.Inventory, epoch migra
 	if err := old.notOlder(epoch); err != nil {
 		return nil, err
 	}
-	if err := h.cfg.Fit(ctx); err != nil {
+	if err := h.cfg.Fit(); err != nil {
 		return nil, errs.New(errs.KindOf(err), "make place for workload %s: %w", e.name, err)
 	}
 	switch {

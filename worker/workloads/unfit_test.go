@@ -1,7 +1,6 @@
 package workloads
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -14,7 +13,7 @@ import (
 
 func TestAHostThatIsNotFitRefusesBeforeItTouchesAnything(t *testing.T) {
 	old := errors.New("CRIU 3.17.1 at /usr/sbin/criu is too old")
-	h := &Host{cfg: Config{Fit: func(context.Context) error { return old }}, store: store{t.TempDir()}, all: map[string]*entry{}}
+	h := &Host{cfg: Config{Fit: func() error { return old }}, store: store{t.TempDir()}, all: map[string]*entry{}}
 	spec := workload.Spec{Name: "w", Kind: workload.Run, Command: []string{"x"}}
 	h.entry("w").rec = record{Spec: spec, State: workload.Running, Epoch: 1, Pid: 5}
 	dir := filepath.Join(t.TempDir(), "checkpoint")
