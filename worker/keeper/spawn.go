@@ -105,6 +105,16 @@ func keepersGroup() (*os.File, error) {
 	return os.OpenFile(string(g), unix.O_PATH|unix.O_DIRECTORY, 0)
 }
 
+// keepersPids lists the keepers of this host, and the CRIUs that they run.
+func keepersPids() ([]int, error) {
+	group, err := keepersGroup()
+	if err != nil {
+		return nil, err
+	}
+	defer group.Close()
+	return cgroup.Group(group.Name()).Pids()
+}
+
 // Gone returns when no keeper lives in dir.
 func Gone(ctx context.Context, dir Dir) error {
 	f, err := os.OpenFile(dir.lock(), os.O_RDWR, 0)

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"drover/internal/errs"
-	"drover/worker/cgroup"
 	"drover/worker/stat"
 )
 
@@ -18,12 +17,7 @@ import (
 // of a release waits for ever for tasks that are dead. images are the directories, which every CRIU has open, "" for none. CRIU that another
 // keeper drives is let be, should it work in the same directory by now.
 func EndStrays(images ...string) (failed error) {
-	group, err := keepersGroup()
-	if err != nil {
-		return err
-	}
-	defer group.Close()
-	pids, err := cgroup.Group(group.Name()).Pids()
+	pids, err := keepersPids()
 	if err != nil {
 		return errs.New(errs.Unavailable, "look for what still works on %s: %w", images, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -23,7 +24,7 @@ var tempRoot = regexp.MustCompile(`/tmp/\.criu\.mntns\.[A-Za-z0-9]{6}`)
 func sweepTemp(images *os.File, log *slog.Logger) {
 	dir := namedTemp(images)
 	if dir == "" {
-		sweepUnnamed("/tmp", "/proc", log)
+		sweepUnnamed("/tmp", "/proc", keepersPids, log)
 		return
 	}
 	if err := unix.Rmdir(dir); err != nil && err != unix.ENOENT {
@@ -48,9 +49,13 @@ func namedTemp(images *os.File) string {
 }
 
 // sweepUnnamed removes what killed CRIUs have left in tmp, as long as none lives that could need one. What it then leaves, the next sweep takes.
-func sweepUnnamed(tmp, proc string, log *slog.Logger) {
-	left, _ := filepath.Glob(tmp + "/.criu.mntns.??????")
+// works are the processes among which one may be a CRIU of another name.
+func sweepUnnamed(tmp, proc string, works func() ([]int, error), log *slog.Logger) {
+	left, _ := filepath.Glob(tmp + "/.criu.mntns.??????") // before the look at who lives: what is made later is not among them
 	if len(left) == 0 || criuLives(proc) {
+		return
+	}
+	if pids, err := works(); err != nil || othersAmong(proc, pids) {
 		return
 	}
 	for _, dir := range left {
@@ -69,6 +74,15 @@ func criuLives(proc string) bool {
 	return slices.ContainsFunc(names, func(name string) bool {
 		b, err := os.ReadFile(name)
 		return err == nil && string(b) == "criu\n"
+	})
+}
+
+// othersAmong says whether one of the processes runs another program than this one: CRIU, whatever its file is called.
+func othersAmong(proc string, pids []int) bool {
+	own, err := os.Stat(filepath.Join(proc, "self", "exe"))
+	return err != nil || slices.ContainsFunc(pids, func(pid int) bool {
+		runs, err := os.Stat(filepath.Join(proc, strconv.Itoa(pid), "exe"))
+		return err == nil && !os.SameFile(own, runs) // one that has ended runs nothing
 	})
 }
 

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -26,7 +27,23 @@ func TestWhatNoLogNamesGoesOnceNoCRIUCanNeedIt(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	sweep := func() { sweepUnnamed(tmp, proc, slog.New(slog.DiscardHandler)) }
+	program := func(pid, file string) {
+		dir := filepath.Join(proc, pid)
+		_ = os.Remove(filepath.Join(dir, "exe"))
+		if err := errors.Join(os.MkdirAll(dir, 0o700), os.Symlink(file, filepath.Join(dir, "exe"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	drover, odd := filepath.Join(t.TempDir(), "drover"), filepath.Join(t.TempDir(), "odd")
+	if err := errors.Join(os.WriteFile(drover, nil, 0o600), os.WriteFile(odd, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	program("self", drover)
+	program("8", drover)
+	sweep := func() {
+		works := func() ([]int, error) { return []int{8, 9}, nil } // 9 has ended
+		sweepUnnamed(tmp, proc, works, slog.New(slog.DiscardHandler))
+	}
 
 	runs("1", "init")
 	runs("7", "criu")
@@ -35,6 +52,12 @@ func TestWhatNoLogNamesGoesOnceNoCRIUCanNeedIt(t *testing.T) {
 		t.Error("a CRIU that runs has lost its directory")
 	}
 	runs("7", "sleep")
+	program("8", odd)
+	sweep()
+	if !there(".criu.mntns.aB3xY9") {
+		t.Error("a CRIU of another name has lost its directory")
+	}
+	program("8", drover)
 	sweep()
 	if there(".criu.mntns.aB3xY9") {
 		t.Error("it is left, though no CRIU runs")
